@@ -1,0 +1,1 @@
+"""The shared SQL token table: tables, queries, encryption and migrations."""

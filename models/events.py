@@ -1,0 +1,89 @@
+"""What happened to which grant, when and why: append-only, and never a token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from sqlalchemy import BigInteger, Column, Identity, Index, Integer, String, Table, Text, select
+
+from models.session import Instant, metadata, now
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("owner", Text),  # none: it concerns all
+    Column("kind", String(32), nullable=False),
+    Column("reason", String(64)),  # the code of a cause in `fleet.errors`
+    Column("detail", Text),  # in words, for people
+    Column("generation", BigInteger),
+    Column("correlation_id", String(32)),
+    Index("ix_events_owner_id", "owner", "id"),
+)
+
+
+class Kind(StrEnum):
+    """What can happen to a grant."""
+
+    CONNECTED = "connected"  # the owner signed in, for the first time or again
+    REFRESHED = "refreshed"  # a rotation is in the table
+    SPARE_KEPT = "spare_kept"  # an answer came after another had been stored
+    SPARE_USED = "spare_used"  # the current refresh token was rejected, a spare was accepted
+    WAITING = "waiting"  # an attempt failed in a way that passes
+    NEEDS_CONSENT = "needs_consent"  # Tesla rejected every refresh token held
+    REVIVED = "revived"  # a refresh token turned up that had not been tried yet
+    DISCONNECTED = "disconnected"  # the owner ended it here
+    OPERATOR_MUST_ACT = "operator_must_act"  # Tesla does not accept the app or the request
+    GOES_ON = "goes_on"  # Tesla accepts it again
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    id: int
+    at: datetime
+    owner: str | None
+    kind: str
+    reason: str | None
+    detail: str | None
+    generation: int | None
+    correlation_id: str | None
+
+
+def record(
+    connection: Connection,
+    kind: Kind,
+    *,
+    owner: str | None = None,
+    reason: str | None = None,
+    detail: str | None = None,
+    generation: int | None = None,
+    correlation_id: str | None = None,
+) -> None:
+    """Appends an event, in the caller's transaction: it is there exactly when the change is."""
+    connection.execute(
+        events.insert().values(
+            at=now(),
+            owner=owner,
+            kind=kind.value,
+            reason=reason,
+            detail=detail,
+            generation=generation,
+            correlation_id=correlation_id,
+        )
+    )
+
+
+def latest(connection: Connection, owner: str, limit: int = 20) -> list[Event]:
+    """The owner's last events, newest first."""
+    rows = connection.execute(
+        select(events).where(events.c.owner == owner).order_by(events.c.id.desc()).limit(limit)
+    )
+    return [Event(**row._mapping) for row in rows]

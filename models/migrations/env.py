@@ -1,0 +1,14 @@
+"""Alembic's entry: `models.migrate` hands over the connection, inside its transaction."""
+
+from alembic import context
+
+from models import grants, pulses, signins  # noqa: F401 - their tables are in the metadata
+from models.session import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,  # SQLite alters a table by copying it
+    transactional_ddl=True,
+)
+context.run_migrations()

@@ -1,0 +1,34 @@
+"""Signs of life: when the sweep last ran, when a refresh last ended."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, String, Table, select, update
+from sqlalchemy.exc import IntegrityError
+
+from models.session import Database, Instant, metadata, now
+
+pulses = Table(
+    "pulses",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("at", Instant, nullable=False),
+)
+
+
+def beat(database: Database, name: str) -> None:
+    """Notes that `name` is alive now, by the database's clock."""
+    with database.write() as connection:
+        if connection.execute(update(pulses).where(pulses.c.name == name).values(at=now())).rowcount:
+            return
+    try:
+        with database.write() as connection:
+            connection.execute(pulses.insert().values(name=name, at=now()))
+    except IntegrityError:
+        pass  # another process was first, just now
+
+
+def beaten_within(database: Database, name: str, seconds: float) -> bool:
+    """Whether `name` was alive within the last `seconds`."""
+    with database.read() as connection:
+        query = select(pulses.c.name).where(pulses.c.name == name, pulses.c.at > now(-seconds))
+        return connection.execute(query).first() is not None

@@ -1,0 +1,136 @@
+"""Connections to the token table, on SQLite and PostgreSQL, and the one clock that its times come from."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import DateTime, MetaData, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from sqlite3 import Connection as SQLiteConnection
+
+    from sqlalchemy import Connection, Dialect, Engine
+    from sqlalchemy.sql.compiler import SQLCompiler
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment: an aware `datetime` in UTC; `timestamptz` on PostgreSQL, UTC text on SQLite."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is not None and dialect.name == "sqlite":
+            return value.astimezone(UTC).replace(tzinfo=None)
+        return value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
+    """The database's clock, plus so many seconds: hosts whose clocks differ agree on what is due.
+
+    It is the statement's time and not the transaction's, which may have waited for a row lock.
+    """
+
+    type = Instant()
+    inherit_cache = True
+
+    def __init__(self, plus: float = 0) -> None:
+        from sqlalchemy import Float, literal
+
+        super().__init__(literal(float(plus), Float()))
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(element: now, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)}))"
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(element: now, compiler: SQLCompiler, **kw: Any) -> str:
+    # Six digits, as SQLAlchemy stores them, so that stored and computed times compare as text.
+    plus = compiler.process(element.clauses, **kw)
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+.3f seconds', {plus}))"
+
+
+class Database:
+    """The token table's database.
+
+    `url` is SQLAlchemy's. `pool_size` is how many connections one process may keep; more are opened
+    in a rush and closed after it.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        self.engine = _engine(url, pool_size)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for reading; what is written on it is rolled back."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that is committed when the block ends, and rolled back when it raises."""
+        with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _engine(url: str, pool_size: int) -> Engine:
+    # Parameters carry ciphertexts: they stay out of exceptions' texts and so out of logs.
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(
+            url,
+            hide_parameters=True,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            pool_recycle=1800,
+            connect_args={"connect_timeout": 5},
+        )
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        connect_args={"timeout": 10, "check_same_thread": False},
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: SQLiteConnection, _record: object) -> None:
+    connection.isolation_level = None  # transactions are begun below, not by the driver's guesses
+    connection.execute("PRAGMA journal_mode=WAL")
+    # A commit is on the disk when it returns: a token that Tesla issued may exist nowhere else.
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes the write lock at once; taken later, in mid-transaction, it fails when another writer
+    # has been quicker instead of waiting its turn.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
