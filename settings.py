@@ -108,8 +108,14 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _unset_means_unset(cls, values: Any) -> Any:
-        """An empty value is the same as none, so that `NAME=` in a compose file keeps the default."""
-        return {name: value for name, value in values.items() if value != ""}
+        """An empty value is the same as none, so that `NAME=` in a compose file keeps the default.
+
+        `PUBLIC_URL` follows `WEB_PORT` where only that is set.
+        """
+        values = {name: value for name, value in values.items() if value != ""}
+        if "web_port" in values:
+            values.setdefault("public_url", f"http://localhost:{values['web_port']}")
+        return values
 
     @field_validator("public_url")
     @classmethod
@@ -171,7 +177,9 @@ class Settings(BaseSettings):
     @cached_property
     def _defaults(self) -> dict[str, str]:
         return (
-            sandbox_endpoints(f"http://localhost:{self.sandbox_port}") if self.uses_sandbox else TESLA_DEFAULTS
+            sandbox_endpoints(f"http://localhost:{self.sandbox_port}")
+            if self.uses_sandbox
+            else TESLA_DEFAULTS
         )
 
     @cached_property

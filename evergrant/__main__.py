@@ -1,0 +1,5 @@
+"""``python -m evergrant``."""
+
+from evergrant.cli import main
+
+main()

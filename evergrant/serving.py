@@ -1,0 +1,60 @@
+"""How gunicorn serves the pages: ``gunicorn --config python:evergrant.serving "web.app:create_app()"``.
+
+One process with threads: the pages wait for SQL and for Tesla, and a second process would cost 50 MB.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import signal
+from typing import Any
+
+from gunicorn.glogging import Logger as GunicornLogger
+
+from evergrant.deathsig import end_with_parent
+from settings import get_settings
+
+_settings = get_settings()
+
+_host = f"[{_settings.bind}]" if ":" in _settings.bind else _settings.bind
+bind = f"{_host}:{_settings.web_port}"
+worker_class = "gthread"
+workers = 1
+threads = 16
+# Pages answer within the attempt's deadline; a stop waits no longer than its share of the ten seconds.
+graceful_timeout = 4
+timeout = 60
+keepalive = 5
+control_socket_disable = True
+proc_name = "evergrant-web"
+loglevel = _settings.log_level.lower()
+accesslog = "-"
+# The path without its query: /callback's carries a code. No referrer either, which may repeat it.
+access_log_format = "%(h)s %(m)s %(U)s %(s)s %(b)sB %(M)sms"
+
+
+class _NoQuery(logging.Filter):
+    """Takes query strings out of what is logged: a request that can't be served is logged with its line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = re.sub(r"\?[^\s'\"]*", "?…", record.getMessage()), None
+        return True
+
+
+class logger_class(GunicornLogger):  # type: ignore[misc]  # noqa: N801 - gunicorn's name for the setting
+    """gunicorn's logger, without query strings and without the health checks that succeed."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.addFilter(_NoQuery())
+
+    def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
+        if environ.get("PATH_INFO") in {"/healthz", "/readyz"} and str(resp.status).startswith("200"):
+            return
+        super().access(resp, req, environ, request_time)
+
+
+def post_fork(_server: Any, _worker: Any) -> None:
+    """A worker whose master was killed would keep the port from the next master."""
+    end_with_parent(signal.SIGTERM)
