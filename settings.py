@@ -70,7 +70,8 @@ class Settings(BaseSettings):
     tesla_fleet_url_eu: str = Field("", description="Fleet API for Europe, the Middle East and Africa.")
     tesla_fleet_url_cn: str = Field("", description="Fleet API for China.")
     tesla_scopes: str = Field(
-        "openid offline_access user_data vehicle_device_data vehicle_location vehicle_cmds vehicle_charging_cmds",
+        "openid offline_access user_data vehicle_device_data vehicle_location vehicle_cmds "
+        "vehicle_charging_cmds",
         description="The scopes to ask for, separated by spaces. Without `openid offline_access` there is "
         "no refresh token.",
     )
@@ -143,7 +144,8 @@ class Settings(BaseSettings):
         scopes = self.tesla_scopes.split()
         if not {"openid", "offline_access"} <= set(scopes):
             raise ValueError(
-                "TESLA_SCOPES must contain openid and offline_access: without them Tesla issues no refresh token"
+                "TESLA_SCOPES must contain openid and offline_access: without them Tesla issues no "
+                "refresh token"
             )
         return self
 

@@ -72,7 +72,9 @@ class Keyring:
         if cipher is None:
             raise Unopenable(f"it was encrypted with the key {name!r}, which is not in ENCRYPTION_KEYS")
         try:
-            plain = cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], _place(owner, column, generation))
+            plain = cipher.decrypt(
+                rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], _place(owner, column, generation)
+            )
         except (InvalidTag, ValueError):
             raise Unopenable(
                 f"the key {name!r} does not open it as {column} of generation {generation}: "

@@ -87,3 +87,11 @@ def latest(connection: Connection, owner: str, limit: int = 20) -> list[Event]:
         select(events).where(events.c.owner == owner).order_by(events.c.id.desc()).limit(limit)
     )
     return [Event(**row._mapping) for row in rows]
+
+
+def latest_for_all(connection: Connection) -> Event | None:
+    """The last event that concerned all owners, or None."""
+    row = connection.execute(
+        select(events).where(events.c.owner.is_(None)).order_by(events.c.id.desc()).limit(1)
+    ).one_or_none()
+    return None if row is None else Event(**row._mapping)

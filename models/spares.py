@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from models.crypto import Keyring
 
 LIFE = 90 * 24 * 3600
-"""Seconds that an unused refresh token lives at Tesla: 3 months (its developer pages, "Third-Party Tokens")."""
+"""Seconds that an unused refresh token lives: 3 months (Tesla's developer pages, "Third-Party Tokens")."""
 
 spares = Table(
     "spares",

@@ -1,0 +1,53 @@
+"""Celery's settings; each that differs from Celery's default says why."""
+
+from kombu import Queue
+
+from settings import get_settings
+from workers.lanes import all_lanes
+
+_settings = get_settings()
+
+broker_url = _settings.broker
+broker_connection_retry_on_startup = True
+broker_connection_max_retries = None  # never give up on a lost broker; the default gives up after an hour
+broker_transport_options = {
+    "priority_steps": [0],  # no priorities: one Redis list a queue instead of four
+    "socket_timeout": 10,  # a broker that went silent is noticed
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "retry_on_timeout": True,
+}
+
+# Results are rows of the token table; what a task returns is for Flower, in its event.
+task_ignore_result = True
+result_backend = None
+
+# Refreshing is waiting for Tesla: threads wait cheaply, in one process. The HTTP deadline is kept by the
+# call itself, since this pool can't interrupt a task.
+worker_pool = "threads"
+worker_concurrency = _settings.worker_concurrency
+worker_prefetch_multiplier = 1
+
+task_queues = [Queue("sweep"), *(Queue(lane) for lane in all_lanes(_settings.lanes))]
+task_default_queue = "sweep"
+task_create_missing_queues = False
+
+beat_scheduler = "celery.beat:Scheduler"  # one entry, nothing worth a file
+beat_schedule = {
+    "sweep": {
+        "task": "workers.sweep",
+        "schedule": _settings.sweep_seconds,
+        # A sweep that waited in a queue is worthless. Not shorter than a minute, since the worker compares
+        # it with its own clock.
+        "options": {"queue": "sweep", "expires": max(60, 2 * _settings.sweep_seconds)},
+    }
+}
+
+# What Flower shows.
+worker_send_task_events = True
+task_send_sent_event = True
+
+worker_hijack_root_logger = True
+worker_log_format = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+worker_task_log_format = "%(asctime)s %(levelname)s %(name)s [%(task_id)s]: %(message)s"
+beat_max_loop_interval = 5

@@ -1,0 +1,227 @@
+"""Tesla's answers: what each becomes, whenever it comes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, select, update
+
+from models import spares
+from models.events import Kind, record
+from models.grants import NO_ATTEMPT, State, grants
+from models.session import now
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Connection
+
+    from models.attempts import Attempt
+    from models.crypto import Keyring
+
+
+PREVIOUS_LIFE = 24 * 3600
+"""Seconds that Tesla leaves the most recently used refresh token alive (its FAQ, "Why are my refresh tokens
+suddenly invalid?")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Tesla answered to an attempt, with all that storing it takes, at once or much later."""
+
+    owner: str
+    consent_id: str
+    generation: int
+    attempt_id: str
+    attempt_number: int
+    started_at: datetime
+    presented: str = field(repr=False)  # the refresh token that was presented
+    access_token: str | None = field(
+        repr=False
+    )  # None: the answer broke off, only the refresh token is whole
+    refresh_token: str = field(repr=False)  # the presented one again when Tesla sent none
+    expires_in: int  # seconds
+    scopes: str | None
+    from_spare: bool = False
+
+    @classmethod
+    def to(
+        cls,
+        attempt: Attempt,
+        *,
+        presented: str,
+        access_token: str | None,
+        refresh_token: str | None,
+        expires_in: int,
+        scopes: str | None,
+        from_spare: bool = False,
+    ) -> Answer:
+        return cls(
+            owner=attempt.owner,
+            consent_id=attempt.consent_id,
+            generation=attempt.generation,
+            attempt_id=attempt.id,
+            attempt_number=attempt.number,
+            started_at=attempt.started_at,
+            presented=presented,
+            access_token=access_token,
+            refresh_token=refresh_token or presented,
+            expires_in=expires_in,
+            scopes=scopes,
+            from_spare=from_spare,
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self) | {"started_at": self.started_at.isoformat()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Answer:
+        values = json.loads(text)
+        return cls(**values | {"started_at": datetime.fromisoformat(values["started_at"])})
+
+
+class Settled(StrEnum):
+    """What became of an answer."""
+
+    STORED = "stored"  # it is the grant's current generation
+    SPARE = "spare"  # a later attempt's answer is; this one is kept beside it
+    DROPPED = (
+        "dropped"  # the owner has signed in again, disconnected or erased since, or it was settled before
+    )
+
+
+def settle(connection: Connection, keyring: Keyring, answer: Answer, *, due_after: float) -> Settled:
+    """Puts an answer where it belongs; may be called any number of times, at once or much later.
+
+    The answer to the latest attempt is the grant's current generation, whoever brings it and whenever;
+    any other is a spare. `due_after` is in seconds since the attempt started.
+    """
+    the_fence = and_(
+        grants.c.consent_id == answer.consent_id,
+        grants.c.generation == answer.generation,
+        grants.c.attempt_id == answer.attempt_id,
+    )
+    if _store(connection, keyring, answer, answer.generation, due_after, the_fence):
+        return Settled.STORED
+    return _settle_late(connection, keyring, answer, due_after)
+
+
+def _store(
+    connection: Connection,
+    keyring: Keyring,
+    answer: Answer,
+    generation: int,
+    due_after: float,
+    where: ColumnElement[bool],
+    *,
+    ends_attempt: bool = True,
+) -> bool:
+    def sealed(column: str, plaintext: str) -> bytes:
+        return keyring.seal(plaintext, owner=answer.owner, column=column, generation=generation + 1)
+
+    rotated = answer.refresh_token != answer.presented
+    values: dict[str, Any] = {
+        "state": State.ALIVE.value,
+        "reason": None,
+        "generation": generation + 1,
+        "refresh_token": sealed("refresh_token", answer.refresh_token),
+        "previous_refresh_token": sealed("previous_refresh_token", answer.presented) if rotated else None,
+        "previous_until": now(PREVIOUS_LIFE) if rotated else None,
+        "claimed_until": None,
+        "token_attempt": answer.attempt_number,
+    }
+    if answer.access_token is not None:
+        values |= {
+            "access_token": sealed("access_token", answer.access_token),
+            "refreshed_at": now(),
+            # Counted from the start of the attempt: never later than Tesla counts.
+            "access_expires_at": answer.started_at + timedelta(seconds=answer.expires_in),
+            "refresh_at": answer.started_at + timedelta(seconds=due_after),
+            "retry_at": None,
+            "failures": 0,
+            "last_error": None,
+            "last_error_at": None,
+        }
+    else:
+        # The access token held stays, moved to the new generation, and the grant is due at once.
+        held = connection.execute(select(grants.c.access_token).where(grants.c.owner == answer.owner, where))
+        if (token := held.scalar_one_or_none()) is not None:
+            opened = keyring.open(token, owner=answer.owner, column="access_token", generation=generation)
+            values |= {"access_token": sealed("access_token", opened), "refresh_at": now()}
+    if ends_attempt:
+        values |= NO_ATTEMPT
+    if answer.scopes is not None:
+        values["scopes"] = answer.scopes
+    stored = connection.execute(update(grants).where(grants.c.owner == answer.owner, where).values(**values))
+    if stored.rowcount == 0:
+        return False
+    if answer.from_spare:
+        # The newer ones were rejected, and the older ones are superseded by what this one brought.
+        spares.erase(connection, answer.owner)
+    record(
+        connection,
+        Kind.SPARE_USED if answer.from_spare else Kind.REFRESHED,
+        owner=answer.owner,
+        generation=generation + 1,
+        correlation_id=answer.attempt_id,
+    )
+    return True
+
+
+def _settle_late(connection: Connection, keyring: Keyring, answer: Answer, due_after: float) -> Settled:
+    """The attempt lost its place: its process was stalled, SQL was away, or the owner has acted."""
+    row = connection.execute(
+        select(
+            grants.c.state,
+            grants.c.consent_id,
+            grants.c.generation,
+            grants.c.token_attempt,
+            grants.c.attempt_id,
+            grants.c.refresh_token,
+        )
+        .where(grants.c.owner == answer.owner)
+        .with_for_update()
+    ).one_or_none()
+    if row is None:
+        return Settled.DROPPED
+    if row.attempt_id == answer.attempt_id:
+        # The owner acted while it was in flight: now it has ended, and others need not wait for it.
+        connection.execute(update(grants).where(grants.c.owner == answer.owner).values(**NO_ATTEMPT))
+    if row.consent_id != answer.consent_id:
+        return Settled.DROPPED
+    if row.token_attempt == answer.attempt_number:
+        return Settled.STORED  # before; the word of it was lost on the way
+    if answer.attempt_number > row.token_attempt:
+        _displace(connection, keyring, answer.owner, row, answer)
+        # Another attempt may be in flight meanwhile; that one keeps its place on the row.
+        ended = row.attempt_id in {None, answer.attempt_id}
+        here = grants.c.generation == row.generation
+        _store(connection, keyring, answer, row.generation, due_after, here, ends_attempt=ended)
+        return Settled.STORED
+    if spares.keep(connection, keyring, answer.owner, answer.attempt_number, answer.refresh_token):
+        record(
+            connection,
+            Kind.SPARE_KEPT,
+            owner=answer.owner,
+            generation=row.generation,
+            correlation_id=answer.attempt_id,
+            detail="An answer of Tesla's came after a later one had been stored; it is kept beside it.",
+        )
+    if row.state == State.NEEDS_CONSENT:
+        # Tesla has not been asked about this one yet.
+        connection.execute(
+            update(grants)
+            .where(grants.c.owner == answer.owner)
+            .values(state=State.ALIVE.value, reason=None, refresh_at=now())
+        )
+        record(connection, Kind.REVIVED, owner=answer.owner, generation=row.generation)
+    return Settled.SPARE
+
+
+def _displace(connection: Connection, keyring: Keyring, owner: str, row: Any, answer: Answer) -> None:
+    """Keeps the refresh token that a later attempt's answer replaces, unless that one was got with it."""
+    current = keyring.open(row.refresh_token, owner=owner, column="refresh_token", generation=row.generation)
+    if current not in {answer.presented, answer.refresh_token}:
+        spares.keep(connection, keyring, owner, row.token_attempt, current)

@@ -1,0 +1,239 @@
+"""An attempt: one call to the token endpoint, written down before it is made."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, case, null, select, update
+
+from models import spares
+from models.events import Kind, record
+from models.grants import NO_ATTEMPT, State, grants, passed
+from models.session import now
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from models.crypto import Keyring
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call to the token endpoint that has been committed to the row; nothing has been sent yet."""
+
+    owner: str
+    consent_id: str
+    generation: int
+    id: str
+    number: int
+    started_at: datetime
+    failures: int  # attempts that failed since the last that did not
+    sealed_refresh_token: bytes = field(repr=False)
+
+    def refresh_token(self, keyring: Keyring) -> str:
+        """The grant's current refresh token in the clear. Raises `models.crypto.Unopenable`."""
+        return keyring.open(
+            self.sealed_refresh_token, owner=self.owner, column="refresh_token", generation=self.generation
+        )
+
+
+def begin(
+    connection: Connection,
+    owner: str,
+    *,
+    seconds: float,
+    stale: int | None,
+    instead_of: Attempt | None = None,
+) -> Attempt | None:
+    """Writes down an attempt that may be made for `seconds`; None when none may be made now.
+
+    `stale` is the generation that the caller wants replaced; without it only a grant that is due is taken.
+    `instead_of` is the caller's own attempt that ended: the next one, with a spare, takes its place.
+    The caller commits before it sends anything.
+    """
+    if instead_of is not None:
+        may = and_(
+            grants.c.generation == instead_of.generation,
+            grants.c.attempt_id == instead_of.id,
+        )
+    elif stale is not None:
+        may = and_(grants.c.generation <= stale, passed(grants.c.attempt_deadline))
+    else:
+        may = and_(grants.c.refresh_at <= now(), passed(grants.c.retry_at), passed(grants.c.attempt_deadline))
+    attempt_id = secrets.token_hex(8)
+    row = connection.execute(
+        update(grants)
+        .where(
+            grants.c.owner == owner,
+            grants.c.state == State.ALIVE,
+            grants.c.refresh_token.is_not(None),
+            may,
+        )
+        .values(
+            attempt_id=attempt_id,
+            attempt_number=grants.c.attempt_number + 1,
+            attempt_started_at=now(),
+            attempt_deadline=now(seconds),
+            previous_refresh_token=case(
+                (grants.c.previous_until > now(), grants.c.previous_refresh_token), else_=null()
+            ),
+        )
+        .returning(
+            grants.c.consent_id,
+            grants.c.generation,
+            grants.c.attempt_number,
+            grants.c.attempt_started_at,
+            grants.c.failures,
+            grants.c.refresh_token,
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    return Attempt(
+        owner=owner,
+        consent_id=row.consent_id,
+        generation=row.generation,
+        id=attempt_id,
+        number=row.attempt_number,
+        started_at=row.attempt_started_at,
+        failures=row.failures,
+        sealed_refresh_token=row.refresh_token,
+    )
+
+
+def end(
+    connection: Connection,
+    attempt: Attempt,
+    *,
+    error: str,
+    detail: str,
+    retry_in: float,
+    outcome_unknown: bool,
+    kind: Kind = Kind.WAITING,
+) -> bool:
+    """Notes that an attempt brought nothing, and that the next may be made `retry_in` seconds from now.
+
+    An attempt whose outcome is unknown may still be at work at Tesla: it keeps its place on the row until
+    its deadline. False when the attempt had lost its place; then nothing is changed.
+    """
+    place = {} if outcome_unknown else NO_ATTEMPT
+    ours = connection.execute(
+        update(grants)
+        .where(grants.c.owner == attempt.owner, grants.c.attempt_id == attempt.id)
+        .values(
+            failures=grants.c.failures + 1,
+            last_error=error,
+            last_error_at=now(),
+            retry_at=now(retry_in),
+            claimed_until=None,
+            **place,
+        )
+    ).rowcount
+    if ours:
+        record(
+            connection,
+            kind,
+            owner=attempt.owner,
+            reason=error,
+            detail=detail,
+            generation=attempt.generation,
+            correlation_id=attempt.id,
+        )
+    return bool(ours)
+
+
+def give_up(connection: Connection, attempt: Attempt) -> None:
+    """Takes an attempt off the row that was never made: nothing was sent."""
+    connection.execute(
+        update(grants)
+        .where(grants.c.owner == attempt.owner, grants.c.attempt_id == attempt.id)
+        .values(claimed_until=None, **NO_ATTEMPT)
+    )
+
+
+def candidates(
+    connection: Connection, keyring: Keyring, attempt: Attempt, tried: Collection[str]
+) -> list[str]:
+    """The refresh tokens held beside the current one that are not among `tried`, newest first.
+
+    Raises `models.crypto.Unopenable`.
+    """
+    held = spares.held(connection, keyring, attempt.owner)
+    row = connection.execute(
+        select(grants.c.previous_refresh_token, grants.c.generation, grants.c.token_attempt).where(
+            grants.c.owner == attempt.owner,
+            grants.c.consent_id == attempt.consent_id,
+            grants.c.previous_refresh_token.is_not(None),
+            grants.c.previous_until > now(),
+        )
+    ).one_or_none()
+    if row is not None:
+        token = keyring.open(
+            row.previous_refresh_token,
+            owner=attempt.owner,
+            column="previous_refresh_token",
+            generation=row.generation,
+        )
+        # It was presented by the attempt that brought the current tokens, so it is older than any answer
+        # that was asked for later, and newer than any that was asked for before.
+        held.append((row.token_attempt - 0.5, token))
+    return [token for _, token in sorted(held, reverse=True) if token not in tried]
+
+
+def end_consent(
+    connection: Connection,
+    keyring: Keyring,
+    attempt: Attempt,
+    *,
+    reason: str,
+    detail: str,
+    tried: Collection[str],
+) -> bool:
+    """Marks the grant as needing the owner's consent: Tesla has rejected every refresh token held.
+
+    False, and nothing is changed, when the attempt has lost its place or a refresh token is held that has not
+    been tried.
+    """
+    locked = connection.execute(
+        select(grants.c.owner)
+        .where(
+            grants.c.owner == attempt.owner,
+            grants.c.generation == attempt.generation,
+            grants.c.attempt_id == attempt.id,
+        )
+        .with_for_update()
+    ).one_or_none()
+    if locked is None or candidates(connection, keyring, attempt, tried):
+        return False
+    connection.execute(
+        update(grants)
+        .where(grants.c.owner == attempt.owner)
+        .values(
+            state=State.NEEDS_CONSENT.value,
+            reason=reason,
+            refresh_at=None,
+            claimed_until=None,
+            retry_at=None,
+            previous_refresh_token=None,
+            previous_until=None,
+            last_error=reason,
+            last_error_at=now(),
+            **NO_ATTEMPT,
+        )
+    )
+    spares.erase(connection, attempt.owner)
+    record(
+        connection,
+        Kind.NEEDS_CONSENT,
+        owner=attempt.owner,
+        reason=reason,
+        detail=detail,
+        generation=attempt.generation,
+        correlation_id=attempt.id,
+    )
+    return True

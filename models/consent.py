@@ -1,0 +1,146 @@
+"""The owner's word: connecting, disconnecting, erasing. It wins over whatever is in flight."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.exc import IntegrityError
+
+from models import spares
+from models.events import Kind, events, record
+from models.grants import State, grants
+from models.session import now
+
+if TYPE_CHECKING:
+    from models.crypto import Keyring
+    from models.session import Database
+
+
+def connect(
+    database: Database,
+    keyring: Keyring,
+    *,
+    owner: str,
+    access_token: str,
+    refresh_token: str,
+    expires_in: float,
+    due_in: float,
+    requested_scopes: str,
+    scopes: str,
+    region: str,
+    fleet_url: str,
+    correlation_id: str,
+) -> int:
+    """Stores what a sign-in brought and returns the generation. It replaces all that was held before.
+
+    `expires_in` and `due_in` are seconds from now. An attempt that is in flight keeps its place on the row,
+    so that no other begins beside it, but its answer belongs to the older consent and will be dropped.
+    """
+    values: dict[str, Any] = {
+        "state": State.ALIVE.value,
+        "reason": None,
+        "consent_id": secrets.token_hex(16),
+        "previous_refresh_token": None,
+        "previous_until": None,
+        "requested_scopes": requested_scopes,
+        "scopes": scopes,
+        "region": region,
+        "fleet_url": fleet_url,
+        "connected_at": now(),
+        "refreshed_at": now(),
+        "access_expires_at": now(expires_in),
+        "refresh_at": now(due_in),
+        "claimed_until": None,
+        "retry_at": None,
+        "failures": 0,
+        "last_error": None,
+        "last_error_at": None,
+    }
+
+    def sealed(generation: int) -> dict[str, Any]:
+        return {
+            "generation": generation,
+            "access_token": keyring.seal(
+                access_token, owner=owner, column="access_token", generation=generation
+            ),
+            "refresh_token": keyring.seal(
+                refresh_token, owner=owner, column="refresh_token", generation=generation
+            ),
+        }
+
+    while True:
+        try:
+            with database.write() as connection:
+                found = connection.execute(
+                    select(grants.c.generation, grants.c.attempt_number)
+                    .where(grants.c.owner == owner)
+                    .with_for_update()
+                ).one_or_none()
+                if found is None:
+                    generation = 0
+                    connection.execute(
+                        grants.insert().values(
+                            owner=owner, attempt_number=0, token_attempt=0, **values, **sealed(0)
+                        )
+                    )
+                else:
+                    generation = found.generation + 1
+                    connection.execute(
+                        update(grants)
+                        .where(grants.c.owner == owner)
+                        .values(token_attempt=found.attempt_number, **values, **sealed(generation))
+                    )
+                    spares.erase(connection, owner)
+                record(
+                    connection,
+                    Kind.CONNECTED,
+                    owner=owner,
+                    generation=generation,
+                    correlation_id=correlation_id,
+                )
+            return generation
+        except IntegrityError:
+            continue  # the same owner's first sign-in, twice at once: the row is there now
+
+
+def disconnect(database: Database, owner: str, *, correlation_id: str) -> bool:
+    """Erases the owner's tokens and keeps the history. False when there is nothing to disconnect."""
+    with database.write() as connection:
+        generation = connection.execute(
+            update(grants)
+            .where(grants.c.owner == owner, grants.c.state != State.DISCONNECTED)
+            .values(
+                state=State.DISCONNECTED.value,
+                reason=None,
+                consent_id=secrets.token_hex(16),
+                access_token=None,
+                refresh_token=None,
+                previous_refresh_token=None,
+                previous_until=None,
+                access_expires_at=None,
+                refresh_at=None,
+                claimed_until=None,
+                retry_at=None,
+                failures=0,
+                last_error=None,
+                last_error_at=None,
+            )
+            .returning(grants.c.generation)
+        ).scalar_one_or_none()
+        if generation is None:
+            return False
+        spares.erase(connection, owner)
+        record(
+            connection, Kind.DISCONNECTED, owner=owner, generation=generation, correlation_id=correlation_id
+        )
+        return True
+
+
+def erase(database: Database, owner: str) -> bool:
+    """Erases all about the owner: the grant, its spares, its events. False when there is nothing."""
+    with database.write() as connection:
+        spares.erase(connection, owner)
+        connection.execute(delete(events).where(events.c.owner == owner))
+        return connection.execute(delete(grants).where(grants.c.owner == owner)).rowcount > 0

@@ -1,0 +1,79 @@
+"""Puts the parts together from the settings, once a process. Nothing here loads Celery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from fleet.tokens import TokenEndpoint
+from models.crypto import Keyring
+from models.session import Database
+from settings import Settings, get_settings
+from workers.breaker import Breaker
+from workers.due import Pacing
+from workers.escrow import Escrow
+from workers.lock import OwnerLocks
+from workers.refresh import Refresher, lock_life
+
+
+@dataclass(frozen=True)
+class Parts:
+    settings: Settings
+    database: Database
+    keyring: Keyring
+    redis: Redis
+    tesla: TokenEndpoint
+    breaker: Breaker
+    pacing: Pacing
+    refresher: Refresher
+
+
+@cache
+def parts() -> Parts:
+    """This process's parts. Raises `settings.SettingsError` or `models.crypto.BadKeys`."""
+    return build(get_settings())
+
+
+def build(settings: Settings) -> Parts:
+    database = Database(settings.database, pool_size=settings.worker_concurrency)
+    keyring = Keyring.parse(settings.keys)
+    redis = Redis.from_url(
+        settings.redis,
+        # It is a hint: one quick second try for a connection that a restart has cut, then go on without.
+        socket_timeout=1,
+        socket_connect_timeout=1,
+        retry=Retry(NoBackoff(), 1),
+    )
+    tesla = TokenEndpoint(
+        url=settings.endpoint("tesla_token_url"),
+        client_id=settings.client_id,
+        client_secret=settings.client_secret,
+        pool_size=settings.worker_concurrency,
+    )
+    life = lock_life(settings.attempt_deadline)
+    breaker = Breaker(redis, rate=settings.refresh_rate, probe_life=life)
+    pacing = Pacing(settings.refresh_at, settings.sweep_seconds)
+    refresher = Refresher(
+        database=database,
+        keyring=keyring,
+        tesla=tesla,
+        locks=OwnerLocks(redis, life=life),
+        breaker=breaker,
+        escrow=Escrow(keyring=keyring, redis=redis, folder=settings.evergrant_home / "escrow"),
+        pacing=pacing,
+        attempt_deadline=settings.attempt_deadline,
+    )
+    return Parts(
+        settings=settings,
+        database=database,
+        keyring=keyring,
+        redis=redis,
+        tesla=tesla,
+        breaker=breaker,
+        pacing=pacing,
+        refresher=refresher,
+    )

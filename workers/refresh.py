@@ -1,0 +1,449 @@
+"""The refresh protocol, top to bottom. Everyone who refreshes a grant calls `Refresher.refresh`.
+
+The promises, and what keeps each:
+
+1. No refresh token that Tesla has issued is ever lost. `_store` keeps the answer before anything else
+   happens; where SQL refuses, it goes to the escrow, and `_drain` takes it from there before another
+   attempt is made. Answers that come late become spares (`models.answers.settle`).
+2. At most one attempt per grant is in flight. `_begin` is the fence: it commits an attempt only where none
+   is under way, and this process lets go when the call's `Deadline` has passed before it sends. The
+   owner's lock only spares the losers the trip to SQL.
+3. A superseded refresh token is not presented while a newer one is known. `_drain` comes before `_begin`,
+   which hands out the newest token together with the right to present it.
+4. A grant is called dead only when Tesla said so for every refresh token held. `_attempts` tries the
+   spares, newest first, and `_dead` is refused by the row while one is untried.
+5. No token is anywhere in the clear. Tasks carry the owner's id, outcomes carry the grant with its tokens
+   sealed, and the escrow is encrypted.
+
+The times that hold it together follow from one setting, the attempt's total deadline:
+its share in the row ends `GRACE` seconds after it, and the owner's lock lives longer than both.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from fleet.deadline import Deadline
+from fleet.errors import CAUSES, Actor, Cause, TeslaError
+from models import attempts, grants
+from models.answers import Answer, Settled, settle
+from models.crypto import Unopenable
+from models.events import Kind, latest_for_all, record
+from models.grants import Grant, State
+from workers.breaker import Gate
+from workers.escrow import EscrowFull
+from workers.steps import Step, reached
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fleet.tokens import TokenEndpoint
+    from models.attempts import Attempt
+    from models.crypto import Keyring
+    from models.session import Database
+    from workers.breaker import Admission, Breaker
+    from workers.due import Pacing
+    from workers.escrow import Escrow
+    from workers.lock import OwnerLock, OwnerLocks
+
+log = logging.getLogger(__name__)
+
+GRACE = 1.0
+"""Seconds by which an attempt's place on the row outlives the process's own deadline."""
+
+PATIENCE = 2.0
+"""Seconds that a refresh waits for its turn in the rate before it gives its claim back."""
+
+DATABASE_AWAY = Cause(
+    code="database",
+    actor=Actor.WAIT,
+    title="The token table can't be reached",
+    explanation="Tesla has answered; the new tokens are safe in the escrow until the table is back.",
+    repair="Nothing to do: Evergrant stores them by itself.",
+)
+
+KEY_MISSING = Cause(
+    code="encryption_key",
+    actor=Actor.OPERATOR,
+    title="A token in the table does not open",
+    explanation="The key that it was encrypted with is not among `ENCRYPTION_KEYS`. Nothing is lost.",
+    repair="Put the missing key back into `ENCRYPTION_KEYS` (behind the first) and restart.",
+)
+
+
+def lock_life(attempt_deadline: float) -> float:
+    """Seconds that the owner's lock lives: an attempt, its place on the row, and time to store the answer."""
+    return 2 * attempt_deadline + GRACE + 5
+
+
+class Result(StrEnum):
+    REFRESHED = "refreshed"  # this call did it
+    FRESH = "fresh"  # another had done it, or it is not due
+    IN_FLIGHT = "in_flight"  # another is at it
+    WAITING = "waiting"  # it failed in a way that passes; it is tried again by itself
+    NEEDS_CONSENT = "needs_consent"  # the owner must act
+    OPERATOR_MUST_ACT = "operator_must_act"
+    NOT_CONNECTED = "not_connected"  # there is no grant
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`grant` is the row afterwards, where it was read; `retry_in` is in seconds."""
+
+    result: Result
+    grant: Grant | None = None
+    cause: Cause | None = None
+    retry_in: float | None = None
+
+
+class Refresher:
+    """`attempt_deadline` is in seconds. `sleep` waits so many seconds."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        keyring: Keyring,
+        tesla: TokenEndpoint,
+        locks: OwnerLocks,
+        breaker: Breaker,
+        escrow: Escrow,
+        pacing: Pacing,
+        attempt_deadline: float,
+        sleep: Callable[[float], None] = time.sleep,
+        deadline: Callable[[float], Deadline] = Deadline,
+    ) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._tesla = tesla
+        self._locks = locks
+        self._breaker = breaker
+        self._escrow = escrow
+        self._pacing = pacing
+        self._attempt_deadline = attempt_deadline
+        self._sleep = sleep
+        self._deadline = deadline
+
+    # --- who comes second waits -------------------------------------------------------------------
+
+    def refresh(self, owner: str, *, stale: int | None = None, wait: float = 0) -> Outcome:
+        """Refreshes this owner's grant, or finds out why not. Raises SQLAlchemy's errors when SQL is away
+        before an attempt was made.
+
+        `stale` is the generation that the caller holds and wants replaced; without it the grant is
+        refreshed only when it is due. When another process is at it, its result is waited for, up to
+        `wait` seconds, and is this call's result.
+        """
+        patience = self._deadline(wait)
+        seen: Grant | None = None
+        pause = 0.05
+        while True:
+            outcome = self._try(owner, stale) if seen is None else self._after(owner, stale, seen)
+            if outcome.result is not Result.IN_FLIGHT or patience.passed:
+                return outcome
+            seen = seen or outcome.grant
+            self._sleep(min(pause, patience.remaining))
+            pause = min(pause * 1.5, 0.5)
+
+    def _after(self, owner: str, stale: int | None, seen: Grant) -> Outcome:
+        """How the attempt that another process was making has ended. This call makes one only when that
+        process has vanished."""
+        with self._database.read() as connection:
+            grant = grants.read(connection, owner)
+        outcome = self._explain(grant, stale)
+        if grant is None or outcome.result is not Result.IN_FLIGHT or grant.in_flight:
+            return outcome
+        if grant.last_error_at and grant.last_error_at >= seen.read_at:
+            return self._waiting(grant)
+        return self._try(owner, stale)
+
+    # --- one try ----------------------------------------------------------------------------------
+
+    def _try(self, owner: str, stale: int | None) -> Outcome:
+        admission = self._breaker.admit(PATIENCE)
+        if not admission.may_go:
+            return self._not_now(owner, admission)
+        if admission.seconds:
+            self._sleep(admission.seconds)
+        reached(Step.ADMITTED, owner)
+        with self._locks.hold(owner) as lock:
+            if lock is None:
+                return self._explain(self._read(owner), stale)
+            reached(Step.LOCKED, owner)
+            self._drain(owner)
+            reached(Step.DRAINED, owner)
+            outcome = self._attempts(owner, stale, lock, admission)
+        reached(Step.UNLOCKED, owner)
+        return outcome
+
+    def _attempts(self, owner: str, stale: int | None, lock: OwnerLock, admission: Admission) -> Outcome:
+        """One attempt with the current refresh token and, when Tesla rejects that, one with each spare."""
+        attempt, deadline = self._begin(owner, stale)
+        if attempt is None:
+            return self._explain(self._read(owner), stale)
+        tried: list[str] = []
+        try:
+            token: str | None = attempt.refresh_token(self._keyring)
+            while token is not None:
+                tried.append(token)
+                try:
+                    tokens = self._tesla.refresh(
+                        token, deadline=deadline, before_send=lambda: reached(Step.CONNECTED, owner)
+                    )
+                except TeslaError as error:
+                    if error.actor is not Actor.OWNER:
+                        return self._failed(attempt, token, error, deadline)
+                    rejection = error
+                else:
+                    answer = Answer.to(
+                        attempt,
+                        presented=token,
+                        access_token=tokens.access_token,
+                        refresh_token=tokens.refresh_token,
+                        expires_in=tokens.expires_in,
+                        scopes=None if tokens.scopes is None else " ".join(tokens.scopes),
+                        from_spare=len(tried) > 1,
+                    )
+                    reached(Step.ANSWERED, owner)
+                    return self._keep(answer, stale, admission)
+                token = self._spare(attempt, tried)
+                if token is not None:
+                    lock.renew()
+                    following, deadline = self._begin(owner, stale, instead_of=attempt)
+                    if following is None:
+                        return self._explain(self._read(owner), stale)
+                    attempt = following
+        except Unopenable as error:
+            return self._unopenable(attempt, error)
+        return self._dead(attempt, stale, tried, rejection, admission)
+
+    def _begin(
+        self, owner: str, stale: int | None, instead_of: Attempt | None = None
+    ) -> tuple[Attempt | None, Deadline]:
+        """Commits an attempt, if one may be made now, with the deadline of its call."""
+        # This clock starts before the row's, so that this process lets go before another may begin.
+        deadline = self._deadline(self._attempt_deadline)
+        with self._database.write() as connection:
+            attempt = attempts.begin(
+                connection,
+                owner,
+                seconds=self._attempt_deadline + GRACE,
+                stale=stale,
+                instead_of=instead_of,
+            )
+        if attempt is not None:
+            reached(Step.WRITTEN, owner)
+        return attempt, deadline
+
+    # --- Tesla answered ---------------------------------------------------------------------------
+
+    def _keep(self, answer: Answer, stale: int | None, admission: Admission) -> Outcome:
+        """The answer, and nothing else, comes first."""
+        settled = self._store(answer)
+        if admission.troubled and self._breaker.succeeded():
+            self._announce(Kind.GOES_ON, admission.cause or None, "Tesla works again; refreshes go on.")
+        if settled is None:
+            return Outcome(Result.WAITING, cause=DATABASE_AWAY, retry_in=self._pacing.sweep_seconds)
+        if settled is not Settled.STORED:
+            return self._explain(self._read(answer.owner), stale)
+        return Outcome(Result.REFRESHED, None if stale is None else self._read(answer.owner))
+
+    def _store(self, answer: Answer) -> Settled | None:
+        """Settles an answer in SQL, else in the escrow, else stays with it until one of them takes it.
+
+        None when it is in the escrow.
+        """
+        wait = 0.2
+        while True:
+            try:
+                settled = self._settle(answer)
+            except (SQLAlchemyError, Unopenable) as error:
+                log.error(
+                    "the table does not take an answer of Tesla's (%s)",
+                    type(error).__name__,
+                    extra={"owner": answer.owner},
+                )
+            else:
+                reached(Step.SETTLED, answer.owner)
+                return settled
+            try:
+                self._escrow.put(answer)
+            except EscrowFull:
+                log.critical("neither SQL nor the escrow takes an answer of Tesla's; trying on")
+                self._sleep(wait)
+                wait = min(wait * 2, 5.0)
+            else:
+                reached(Step.ESCROWED, answer.owner)
+                return None
+
+    def _settle(self, answer: Answer) -> Settled:
+        with self._database.write() as connection:
+            return settle(
+                connection, self._keyring, answer, due_after=self._pacing.due_after(answer.expires_in)
+            )
+
+    def _drain(self, owner: str) -> None:
+        """What Tesla has answered already comes before anything else happens to this grant."""
+        if self._escrow.drain(owner, self._settle):
+            log.info("an answer of Tesla's left the escrow", extra={"owner": owner})
+
+    def drain_all(self) -> None:
+        """Takes all that is in the escrow, here and in Redis, into the table. Raises SQLAlchemy's errors."""
+        for owner in self._escrow.owners():
+            self._drain(owner)
+
+    # --- Tesla did not ----------------------------------------------------------------------------
+
+    def _spare(self, attempt: Attempt, tried: list[str]) -> str | None:
+        """The newest refresh token held that has not been tried."""
+        self._drain(attempt.owner)
+        with self._database.read() as connection:
+            held = attempts.candidates(connection, self._keyring, attempt, tried)
+        return held[0] if held else None
+
+    def _dead(
+        self,
+        attempt: Attempt,
+        stale: int | None,
+        tried: list[str],
+        rejection: TeslaError,
+        admission: Admission,
+    ) -> Outcome:
+        """Tesla rejected every refresh token held: only now is the owner asked again."""
+        if admission.troubled and self._breaker.succeeded():  # it answers, and it knows the app
+            self._announce(Kind.GOES_ON, admission.cause or None, "Tesla works again; refreshes go on.")
+        with self._database.write() as connection:
+            ended = attempts.end_consent(
+                connection,
+                self._keyring,
+                attempt,
+                reason=rejection.cause.code,
+                detail=str(rejection),
+                tried=tried,
+            )
+            if not ended:
+                attempts.give_up(connection, attempt)
+        if ended:
+            reached(Step.ENDED, attempt.owner)
+            log.warning("needs the owner's consent: %s", rejection, extra={"owner": attempt.owner})
+        return self._explain(self._read(attempt.owner), stale)
+
+    def _failed(self, attempt: Attempt, token: str, error: TeslaError, deadline: Deadline) -> Outcome:
+        """The operator must act, or it passes by itself."""
+        if error.salvaged and error.salvaged != token:
+            # The answer broke off behind a whole refresh token: the newest there is.
+            self._store(
+                Answer.to(
+                    attempt,
+                    presented=token,
+                    access_token=None,
+                    refresh_token=error.salvaged,
+                    expires_in=0,
+                    scopes=None,
+                )
+            )
+        operator = error.actor is Actor.OPERATOR
+        opened = self._breaker.failed(
+            attempt.owner,
+            error.cause.code,
+            everybody=operator or error.retry_after is not None or error.status == 429,
+            pause=error.retry_after,
+        )
+        if operator and opened:
+            self._announce(Kind.OPERATOR_MUST_ACT, error.cause.code, f"{error}. {error.cause.repair}")
+        elif opened:
+            log.warning("Tesla fails for everybody, refreshes pause: %s", error)
+        wait = max(self._pacing.wait_after(attempt.failures), error.retry_after or 0)
+        if error.outcome_unknown:
+            wait = max(wait, deadline.remaining + GRACE)
+        try:
+            with self._database.write() as connection:
+                if operator:
+                    attempts.give_up(connection, attempt)
+                else:
+                    attempts.end(
+                        connection,
+                        attempt,
+                        error=error.cause.code,
+                        detail=str(error),
+                        retry_in=wait,
+                        outcome_unknown=error.outcome_unknown,
+                    )
+        except SQLAlchemyError as away:
+            log.warning("SQL is away (%s): the attempt ends by its deadline", type(away).__name__)
+        reached(Step.ENDED, attempt.owner)
+        log.warning("no tokens: %s", error, extra={"owner": attempt.owner})
+        result = Result.OPERATOR_MUST_ACT if operator else Result.WAITING
+        return Outcome(result, cause=error.cause, retry_in=wait)
+
+    def _unopenable(self, attempt: Attempt, error: Unopenable) -> Outcome:
+        """A key is missing: nothing was sent, nothing is lost, and the operator can put it back."""
+        log.error("a refresh token does not open: %s", error, extra={"owner": attempt.owner})
+        with self._database.write() as connection:
+            attempts.end(
+                connection,
+                attempt,
+                error=KEY_MISSING.code,
+                detail=str(error),
+                retry_in=60,
+                outcome_unknown=False,
+                kind=Kind.OPERATOR_MUST_ACT,
+            )
+        return Outcome(Result.OPERATOR_MUST_ACT, cause=KEY_MISSING, retry_in=60)
+
+    def _not_now(self, owner: str, admission: Admission) -> Outcome:
+        """The breaker is open or the rate is used up: the claim goes back, and the sweep comes again."""
+        with self._database.write() as connection:
+            grants.release_claim(connection, owner)
+        grant = self._read(owner)
+        cause = CAUSES.get(admission.cause) if admission.gate is Gate.OPEN else CAUSES["rate_limited"]
+        operator = cause is not None and cause.actor is Actor.OPERATOR
+        result = Result.OPERATOR_MUST_ACT if operator else Result.WAITING
+        return Outcome(result, grant, cause, admission.seconds)
+
+    # --- words for it -----------------------------------------------------------------------------
+
+    def _read(self, owner: str) -> Grant | None:
+        with self._database.read() as connection:
+            return grants.read(connection, owner)
+
+    def _explain(self, grant: Grant | None, stale: int | None) -> Outcome:
+        """Why no attempt was made."""
+        if grant is None or grant.state == State.DISCONNECTED:
+            return Outcome(Result.NOT_CONNECTED, grant)
+        if grant.state == State.NEEDS_CONSENT:
+            return Outcome(Result.NEEDS_CONSENT, grant, CAUSES.get(grant.reason or ""))
+        if stale is not None and grant.generation > stale:
+            return Outcome(Result.FRESH, grant)
+        if grant.must_wait and not grant.in_flight:
+            return self._waiting(grant)
+        if not grant.in_flight and stale is None:
+            if grant.refresh_at and grant.refresh_at > grant.read_at:
+                return Outcome(Result.FRESH, grant)
+            if grant.retry_at and grant.retry_at > grant.read_at:
+                return self._waiting(grant)
+        return Outcome(Result.IN_FLIGHT, grant)
+
+    def _waiting(self, grant: Grant) -> Outcome:
+        until = max(filter(None, (grant.retry_at, grant.attempt_deadline)), default=grant.read_at)
+        cause = KEY_MISSING if grant.last_error == KEY_MISSING.code else CAUSES.get(grant.last_error or "")
+        operator = cause is not None and cause.actor is Actor.OPERATOR
+        result = Result.OPERATOR_MUST_ACT if operator else Result.WAITING
+        return Outcome(result, grant, cause, max((until - grant.read_at).total_seconds(), 0))
+
+    def _announce(self, kind: Kind, reason: str | None, detail: str) -> None:
+        """Says once what concerns all owners."""
+        log.log(logging.ERROR if kind is Kind.OPERATOR_MUST_ACT else logging.INFO, "%s", detail)
+        try:
+            with self._database.write() as connection:
+                last = latest_for_all(connection)
+                if last is None or (last.kind, last.reason) != (kind, reason):
+                    record(connection, kind, reason=reason, detail=detail)
+        except SQLAlchemyError as away:
+            log.warning("SQL is away (%s): the event is only in this log", type(away).__name__)

@@ -1,0 +1,78 @@
+"""The sweep: finds what is due, claims it, and sends one task an owner to that owner's lane."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
+
+from models import grants, pulses, spares
+from workers.lanes import all_lanes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from workers.parts import Parts
+
+CLAIM_SWEEPS = 3
+"""A claim lasts so many sweeps: what a broker lost is sent again after that."""
+
+BATCH = 500
+"""Grants claimed in one transaction."""
+
+_EPOCH = "evergrant:epoch"
+
+
+def sweep(parts: Parts, send: Callable[[Iterable[str]], None]) -> int:
+    """Claims what is due, at most what the lanes will take before the claims end; returns how many.
+
+    `send` is handed the owners of a batch, nearest to the end of their access token first, after their claims
+    are committed. Any number of sweeps may run at once. Raises SQLAlchemy's and Redis's errors.
+    """
+    pulses.beat(parts.database, "sweep")
+    _notice_a_wiped_redis(parts)
+    room = _room(parts)
+    claimed = 0
+    while claimed < room:
+        limit = min(BATCH, room - claimed)
+        with parts.database.write() as connection:
+            owners = grants.claim_due(connection, limit=limit, seconds=_claim_seconds(parts))
+        if owners:
+            send(owners)
+        claimed += len(owners)
+        if len(owners) < limit:
+            break
+    with parts.database.write() as connection:
+        spares.erase_ended(connection)
+    return claimed
+
+
+def _claim_seconds(parts: Parts) -> float:
+    return CLAIM_SWEEPS * parts.settings.sweep_seconds
+
+
+def _room(parts: Parts) -> int:
+    """How many more tasks the lanes may hold: what the rate lets through in two sweeps, so that they never
+    run dry between two and are empty before the claims end. Only a probe while the breaker is open."""
+    look = parts.breaker.look()
+    if look.state == "open":
+        return 0
+    if look.state == "half_open":
+        return 1
+    pipe = parts.redis.pipeline(transaction=False)
+    for lane in all_lanes(parts.settings.lanes):
+        pipe.llen(lane)
+    waiting: int = sum(pipe.execute())
+    return int(max(2 * parts.settings.sweep_seconds * parts.settings.refresh_rate, 1)) - waiting
+
+
+def _notice_a_wiped_redis(parts: Parts) -> None:
+    """A Redis that lost everything has lost the tasks of all claims as well: they are given back at once."""
+    try:
+        wiped = parts.redis.set(_EPOCH, secrets.token_hex(8), nx=True)
+    except RedisError:
+        return
+    if wiped:
+        with parts.database.write() as connection:
+            grants.release_claims(connection)
