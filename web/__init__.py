@@ -1,0 +1,1 @@
+"""The pages: sign-in, callback, the owner's page, health. Flask, and no Celery."""

@@ -1,0 +1,202 @@
+"""The owner's page: what was granted, that it is alive, and what the owner may do about it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import wraps
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+
+from fleet.regions import REGIONS
+from fleet.scopes import SCOPES, missing
+from models import consent, events, grants, pulses
+from models.events import Kind
+from web.health import sweep_seconds
+from web.sentence import cause_of, sentence
+from web.session import end_session, owner_of_session
+from web.wiring import wiring
+from web.words import duration
+from workers.refresh import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from werkzeug.wrappers import Response
+
+    from fleet.errors import Cause
+    from workers.refresh import Outcome
+
+blueprint = Blueprint("owner", __name__, url_prefix="/owner")
+
+PATIENCE = 20.0
+"""Seconds that "Refresh now" waits for an attempt that another process is making."""
+
+SHOWN = 20
+"""How many of the last events."""
+
+KINDS = {
+    Kind.CONNECTED: "Signed in",
+    Kind.REFRESHED: "Refreshed",
+    Kind.SPARE_KEPT: "A spare was kept",
+    Kind.SPARE_USED: "Refreshed with a spare",
+    Kind.WAITING: "Waiting",
+    Kind.NEEDS_CONSENT: "Ended: consent is needed",
+    Kind.REVIVED: "Alive again",
+    Kind.DISCONNECTED: "Disconnected",
+    Kind.OPERATOR_MUST_ACT: "Paused: the operator must act",
+    Kind.GOES_ON: "Goes on",
+}
+"""What happened, in an owner's words."""
+
+
+def signed_in(view: Callable[[str], str | Response]) -> Callable[[], str | Response]:
+    """Gives the view the owner who is signed in; sends everybody else to the start page."""
+
+    @wraps(view)
+    def checked() -> str | Response:
+        owner = owner_of_session()
+        if owner is None:
+            flash("You are not signed in here. Sign in to see your page.")
+            return redirect(url_for("pages.landing"), 303)
+        return view(owner)
+
+    return checked
+
+
+@blueprint.get("")
+@signed_in
+def page(owner: str) -> str:
+    """The page."""
+    wired = wiring()
+    with wired.parts.database.read() as connection:
+        grant = grants.read(connection, owner)
+        happened = events.latest(connection, owner, SHOWN)
+    swept = pulses.beaten_within(wired.parts.database, "sweep", sweep_seconds(wired.settings))
+    ended_at = next((event.at for event in happened if event.kind == Kind.DISCONNECTED), None)
+    return render_template(
+        "owner.html",
+        owner=owner,
+        grant=grant,
+        sentence=sentence(grant, ended_at=ended_at, pause=_pause(), swept=swept),
+        events=happened,
+        shown=SHOWN,
+        now=grant.read_at if grant else datetime.now(UTC),
+        kinds=KINDS,
+        cause_of=cause_of,
+        regions=REGIONS,
+        scopes=SCOPES,
+        granted=grant.scopes.split() if grant else (),
+        missing=missing(grant.requested_scopes.split(), grant.scopes.split()) if grant else (),
+    )
+
+
+def _pause() -> Cause | None:
+    """Why attempts stand still for everybody, if they do."""
+    look = wiring().parts.breaker.look()
+    return None if look.state == "closed" else cause_of(look.cause)
+
+
+# --- refresh now --------------------------------------------------------------------------------------
+
+
+@blueprint.post("/refresh")
+@signed_in
+def refresh(owner: str) -> Response:
+    """Refreshes what the owner saw; who clicks twice gets the first one's result."""
+    wired = wiring()
+    with wired.parts.database.read() as connection:
+        grant = grants.read(connection, owner)
+    if grant is None:
+        flash("There is no grant to refresh.")
+    else:
+        seen = request.form.get("generation", type=int)
+        stale = grant.generation if seen is None else min(seen, grant.generation)
+        flash(_said(wired.parts.refresher.refresh(owner, stale=stale, wait=PATIENCE)))
+    return redirect(url_for("owner.page"), 303)
+
+
+def _said(outcome: Outcome) -> str:
+    title = outcome.cause.title if outcome.cause else ""
+    retry = f" Next try in {duration(outcome.retry_in)}." if outcome.retry_in is not None else ""
+    match outcome.result:
+        case Result.REFRESHED:
+            return "Refreshed just now."
+        case Result.FRESH:
+            return "It is fresh already; there was nothing to do."
+        case Result.IN_FLIGHT:
+            return "A refresh is under way and has not ended yet. Look again in a moment."
+        case Result.WAITING:
+            return f"Not refreshed: {title or 'Tesla is not answering'}.{retry} Nothing to do."
+        case Result.NEEDS_CONSENT:
+            return f"Not refreshed: {title or 'Tesla ended this grant'}. Reconnect to go on."
+        case Result.OPERATOR_MUST_ACT:
+            return f"Not refreshed: {title or 'Tesla does not accept the app'}. That is the operator’s turn."
+        case Result.NOT_CONNECTED:
+            return "There is no grant to refresh."
+
+
+# --- the owner's word ---------------------------------------------------------------------------------
+
+
+@blueprint.get("/disconnect")
+@signed_in
+def ask_disconnect(_owner: str) -> str:
+    """Asks before disconnecting."""
+    return render_template(
+        "confirm.html",
+        title="Disconnect?",
+        explanation="Evergrant erases your tokens and stops refreshing. The history stays on your page, "
+        "and you can reconnect at any time.",
+        label="Disconnect",
+        target="owner.disconnect",
+    )
+
+
+@blueprint.post("/disconnect")
+@signed_in
+def disconnect(owner: str) -> Response:
+    """Erases the tokens and keeps the history."""
+    done = consent.disconnect(wiring().parts.database, owner, correlation_id=g.correlation_id)
+    flash(
+        "Disconnected. To withdraw the consent at Tesla too, remove the app in your Tesla account."
+        if done
+        else "It was disconnected already."
+    )
+    return redirect(url_for("owner.page"), 303)
+
+
+@blueprint.get("/erase")
+@signed_in
+def ask_erase(_owner: str) -> str:
+    """Asks before erasing."""
+    return render_template(
+        "confirm.html",
+        title="Erase everything about this owner?",
+        explanation="Tesla will no longer let Evergrant refresh it, and it can’t be undone. "
+        "The tokens, the grant and its history go.",
+        label="Erase everything",
+        target="owner.erase",
+    )
+
+
+@blueprint.post("/erase")
+@signed_in
+def erase(owner: str) -> Response:
+    """Erases everything about the owner and signs out."""
+    consent.erase(wiring().parts.database, owner)
+    end_session()
+    flash(
+        "Everything about you is erased. "
+        "To withdraw the consent at Tesla too, remove the app in your Tesla account."
+    )
+    return redirect(url_for("pages.landing"), 303)
+
+
+@blueprint.post("/signout")
+@signed_in
+def signout(_owner: str) -> Response:
+    """Signs out here; the grant stays alive."""
+    end_session()
+    flash("Signed out. Your grant stays alive.")
+    return redirect(url_for("pages.landing"), 303)

@@ -1,0 +1,142 @@
+"""The one sentence on top of a grant's page: state, since when, what happens next by itself, what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from fleet.errors import CAUSES, Actor, Cause
+from models.grants import State
+from web.words import day, duration, relative
+from workers.refresh import KEY_MISSING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from models.grants import Grant
+
+
+class Tone(StrEnum):
+    """What the colour and the shape beside the sentence say."""
+
+    ALIVE = "alive"
+    WAITING = "waiting"
+    ENDED = "ended"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """`word` opens the sentence; `repair` is a button's label and its endpoint."""
+
+    tone: Tone
+    word: str
+    rest: Markup
+    repair: tuple[str, str] | None = None
+
+
+OVERDUE_SECONDS = 30.0
+"""A refresh this late without a failure: nobody is sweeping."""
+
+RECONNECT = ("Reconnect", "signin.signin_asking")
+
+
+def cause_of(code: str | None) -> Cause | None:
+    """The cause that a row or an event names by its code."""
+    if code is None:
+        return None
+    return KEY_MISSING if code == KEY_MISSING.code else CAUSES.get(code)
+
+
+def sentence(grant: Grant | None, *, ended_at: datetime | None, pause: Cause | None, swept: bool) -> Sentence:
+    """About this grant.
+
+    `ended_at`: when it was disconnected; `pause`: why attempts stand still for everybody, if they do;
+    `swept`: whether the sweep ran lately.
+    """
+    if grant is None:
+        return Sentence(
+            Tone.NONE,
+            "Nothing here.",
+            Markup("Evergrant keeps nothing about you, so nothing is refreshed."),
+            ("Sign in with Tesla", "signin.signin"),
+        )
+    if grant.state == State.DISCONNECTED:
+        when = Markup(" on {}").format(day(ended_at)) if ended_at else ""
+        return Sentence(
+            Tone.NONE,
+            "Disconnected",
+            Markup("by you{}. The tokens are erased and nothing is refreshed.").format(when),
+            RECONNECT,
+        )
+    if grant.state == State.NEEDS_CONSENT:
+        cause = cause_of(grant.reason)
+        why = cause.explanation if cause else "Tesla no longer accepts the refresh token."
+        when = Markup(" on {}").format(day(grant.last_error_at)) if grant.last_error_at else ""
+        return Sentence(Tone.ENDED, "Ended", Markup("{}. {}").format(when, why), RECONNECT)
+    return _alive(grant, pause, swept)
+
+
+def _alive(grant: Grant, pause: Cause | None, swept: bool) -> Sentence:
+    now = grant.read_at
+    own = cause_of(grant.last_error) if grant.failures else None
+    cause = pause if own is None or (pause and pause.actor is Actor.OPERATOR) else own
+    if cause is not None and cause.actor is Actor.OPERATOR:
+        return Sentence(
+            Tone.ENDED,
+            "Paused.",
+            Markup(
+                "{}. That is the operator’s turn; your grant is kept and goes on by itself afterwards. {}"
+            ).format(cause.title, _good_for(grant)),
+        )
+    if grant.in_flight:
+        return Sentence(Tone.ALIVE, "Alive.", Markup("A refresh is under way."))
+    if cause is not None and (own is not None or _is_due(grant)):
+        return Sentence(
+            Tone.WAITING,
+            "Waiting for Tesla.",
+            Markup("{}. {}{} Nothing to do.").format(cause.title, _tries(grant), _good_for(grant)),
+        )
+    refreshed = relative(grant.refreshed_at, now)
+    if grant.refresh_at is not None and not _is_due(grant):
+        left = duration((grant.refresh_at - now).total_seconds())
+        return Sentence(
+            Tone.ALIVE, "Alive.", Markup("Refreshed {}; next in {}, by itself.").format(refreshed, left)
+        )
+    late = (now - grant.refresh_at).total_seconds() if grant.refresh_at else 0.0
+    if late > OVERDUE_SECONDS and not swept:
+        return Sentence(
+            Tone.WAITING,
+            "Waiting for Evergrant.",
+            Markup("A refresh has been due for {}, and no worker is at it: the operator’s turn. {}").format(
+                duration(late), _good_for(grant)
+            ),
+        )
+    return Sentence(
+        Tone.ALIVE, "Alive.", Markup("Refreshed {}; the next is due now, by itself.").format(refreshed)
+    )
+
+
+def _is_due(grant: Grant) -> bool:
+    return grant.refresh_at is not None and grant.refresh_at <= grant.read_at
+
+
+def _tries(grant: Grant) -> str:
+    if not grant.failures:
+        return ""
+    times = "once" if grant.failures == 1 else f"{grant.failures} times"
+    if grant.retry_at is None or grant.retry_at <= grant.read_at:
+        return f"Tried {times}, the next try is due now. "
+    return f"Tried {times}, next try in {duration((grant.retry_at - grant.read_at).total_seconds())}. "
+
+
+def _good_for(grant: Grant) -> str:
+    if grant.access_expires_at is None:
+        return ""
+    seconds = (grant.access_expires_at - grant.read_at).total_seconds()
+    if seconds <= 0:
+        return "The access token has run out meanwhile; the grant has not."
+    return f"The access token is good for {duration(seconds)}."

@@ -1,0 +1,48 @@
+"""Who is signed in, in a signed cookie: the owner's id and nothing that opens anything."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from flask import session
+
+if TYPE_CHECKING:
+    from settings import Settings
+
+_OWNER = "owner"
+
+LIFE = timedelta(days=7)
+"""Since the last page that was looked at."""
+
+
+def cookie_config(settings: Settings) -> dict[str, Any]:
+    """Flask's settings for the session's cookie."""
+    secure = settings.public_url.startswith("https://")
+    return {
+        "SECRET_KEY": settings.cookie_key,
+        "SESSION_COOKIE_NAME": "__Host-evergrant" if secure else "evergrant",
+        "SESSION_COOKIE_PATH": "/",
+        "SESSION_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "SESSION_COOKIE_SECURE": secure,
+        "PERMANENT_SESSION_LIFETIME": LIFE,
+    }
+
+
+def owner_of_session() -> str | None:
+    """The owner who is signed in here, or None."""
+    owner = session.get(_OWNER)
+    return owner if isinstance(owner, str) else None
+
+
+def start_session(owner: str) -> None:
+    """Signs this owner in, with nothing left of a session before."""
+    session.clear()
+    session.permanent = True
+    session[_OWNER] = owner
+
+
+def end_session() -> None:
+    """Signs out."""
+    session.clear()

@@ -1,0 +1,262 @@
+"""Sign-in: the way to Tesla's page and back. What comes back is stored whole or not at all."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, current_app, g, redirect, request, url_for
+from sqlalchemy.exc import OperationalError
+
+from fleet import authorize
+from fleet.claims import unverified_claims
+from fleet.deadline import Deadline
+from fleet.errors import CAUSES, Actor, TeslaError, sort_refusal
+from fleet.regions import region_of_hint
+from models import consent, grants
+from models.signins import open_signin, take_signin
+from web.problems import SIGN_IN_AGAIN, TO_YOUR_PAGE, Problem, of_signin
+from web.public import ARRIVED_AT
+from web.session import owner_of_session, start_session
+from web.wiring import wiring
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response
+
+    from fleet.tokens import Tokens
+    from models.signins import Pending
+
+blueprint = Blueprint("signin", __name__)
+
+DISCOVERY_SECONDS = 2.0
+"""How long a sign-in may wait for the issuer's word on PKCE; asked once an hour."""
+
+STORE_PAUSES = (0.2, 0.8, 2.0)
+"""Seconds between tries to store what Tesla gave: its code works once, so it is not thrown away lightly."""
+
+_BROWSER = re.compile(r"[A-Za-z0-9_-]{43}")
+_LONGEST_CODE = 4096
+_LONGEST_OWNER = 255
+
+
+# --- there --------------------------------------------------------------------------------------------
+
+
+@blueprint.get("/signin")
+def signin() -> Response:
+    """302 to Tesla's page."""
+    return _to_tesla(ask_for_missing=False)
+
+
+@blueprint.get("/signin/missing")
+def signin_asking() -> Response:
+    """The same, and Tesla asks again for what the owner had unticked: it remembers that otherwise."""
+    return _to_tesla(ask_for_missing=True)
+
+
+def _to_tesla(*, ask_for_missing: bool) -> Response:
+    wired = wiring()
+    settings = wired.settings
+    if request.environ[ARRIVED_AT] != request.host and "here" not in request.args:
+        # Tesla sends the browser back to `PUBLIC_URL`, and cookies set at e.g. 127.0.0.1 are not sent to
+        # localhost. Once only: behind a proxy that renames the host, each request looks like this.
+        return redirect(f"{settings.public_url}{request.path}?here=1")
+    begun = authorize.begin(
+        settings.endpoint("tesla_authorize_url"),
+        settings.client_id,
+        settings.redirect_uri,
+        settings.tesla_scopes,
+        pkce=wired.discovery.offers_pkce(Deadline(DISCOVERY_SECONDS)),
+        prompt_missing_scopes=ask_for_missing,
+    )
+    browser = _browser() or secrets.token_urlsafe(32)
+    open_signin(
+        wired.parts.database,
+        state=begun.state,
+        browser=browser,
+        nonce=begun.nonce,
+        code_verifier=begun.code_verifier,
+    )
+    response = redirect(begun.url)
+    _remember(response, browser)
+    return response
+
+
+def give_browser_cookie(response: Response) -> None:
+    """Gives the browser its cookie with the page that the button is on, so that two tabs that sign in at once
+    share it."""
+    if _browser() is None:
+        _remember(response, secrets.token_urlsafe(32))
+
+
+def _remember(response: Response, browser: str) -> None:
+    secure = wiring().settings.public_url.startswith("https://")
+    response.set_cookie(_cookie(secure), browser, path="/", secure=secure, httponly=True, samesite="Lax")
+
+
+def _browser() -> str | None:
+    """What binds a sign-in to this browser. All its tabs share one, so several may sign in at once."""
+    value = request.cookies.get(_cookie(wiring().settings.public_url.startswith("https://")), "")
+    return value if _BROWSER.fullmatch(value) else None
+
+
+def _cookie(secure: bool) -> str:
+    # With this prefix a browser takes the cookie from this host over TLS only, never from a neighbour.
+    return "__Host-evergrant-browser" if secure else "evergrant-browser"
+
+
+# --- and back -----------------------------------------------------------------------------------------
+
+
+@blueprint.get("/callback")
+def callback() -> Response:
+    """Where Tesla sends the browser.
+
+    Parameters that it adds are ignored (`issuer` and `locale` are seen in the wild).
+    """
+    pending = _take()
+    code = request.args.get("code", "")
+    try:
+        if "error" in request.args:
+            raise sort_refusal(request.args["error"], request.args.get("error_description", ""))
+        if not code or len(code) > _LONGEST_CODE:
+            raise _no_code()
+        owner = _connect(code, pending)
+    except TeslaError as error:
+        raise of_signin(error, wiring().settings.redirect_uri) from None
+    start_session(owner)
+    return redirect(url_for("owner.page"), 303)
+
+
+def _take() -> Pending:
+    """The sign-in that this browser began with this `state`; from here on it can't be used again."""
+    state, browser = request.args.get("state", ""), _browser()
+    if state and browser and (pending := take_signin(wiring().parts.database, state=state, browser=browser)):
+        return pending
+    if _is_alive():
+        raise Problem(
+            "state_used",
+            400,
+            Actor.OWNER,
+            "You are signed in already",
+            "This sign-in link was used before, or is old. Your grant is alive, and nothing was changed.",
+            "Go on to your page.",
+            TO_YOUR_PAGE,
+        )
+    raise Problem(
+        "state_unknown" if state else "state_missing",
+        400,
+        Actor.OWNER,
+        "This sign-in link is old or was opened in another browser",
+        "A sign-in works once, within 15 minutes, and only in the browser that began it. "
+        + ("" if state else "This link lacks the `state` that shows which sign-in it belongs to. ")
+        + "Nothing was changed.",
+        "Sign in again. If it happens each time, allow cookies for this site.",
+        SIGN_IN_AGAIN,
+    )
+
+
+def _is_alive() -> bool:
+    owner = owner_of_session()
+    if owner is None:
+        return False
+    with wiring().parts.database.read() as connection:
+        grant = grants.read(connection, owner)
+    return grant is not None and grant.state == grants.State.ALIVE
+
+
+def _no_code() -> Problem:
+    return Problem(
+        "no_code",
+        400,
+        Actor.OWNER,
+        "Tesla sent no sign-in code",
+        "The way back from Tesla carried neither a code nor a reason. Nothing was changed.",
+        "Sign in again.",
+        SIGN_IN_AGAIN,
+    )
+
+
+def _connect(code: str, pending: Pending) -> str:
+    """Exchanges the code, stores the grant, returns the owner. Raises `TeslaError`; then nothing is stored.
+
+    It makes at most four calls to Tesla, each within `ATTEMPT_DEADLINE`.
+    """
+    wired = wiring()
+    settings, parts = wired.settings, wired.parts
+    region = region_of_hint(code) or "NA"
+    started = time.monotonic()
+    tokens = parts.tesla.exchange(
+        code,
+        redirect_uri=settings.redirect_uri,
+        audience=settings.fleet_urls[region],
+        code_verifier=pending.code_verifier,
+        deadline=Deadline(settings.attempt_deadline),
+    )
+    if tokens.refresh_token is None:
+        raise TeslaError(CAUSES["no_refresh_token"])
+    owner = _owner(tokens, pending)
+    region, fleet_url = _home(tokens.access_token, region)
+    scopes = settings.tesla_scopes if tokens.scopes is None else " ".join(tokens.scopes)
+    due_after = parts.pacing.due_after(tokens.expires_in)
+
+    def store() -> None:
+        # Counted from before the exchange: never later than Tesla counts.
+        passed = time.monotonic() - started
+        consent.connect(
+            parts.database,
+            parts.keyring,
+            owner=owner,
+            access_token=tokens.access_token,
+            refresh_token=tokens.refresh_token or "",
+            expires_in=tokens.expires_in - passed,
+            due_in=due_after - passed,
+            requested_scopes=settings.tesla_scopes,
+            scopes=scopes,
+            region=region,
+            fleet_url=fleet_url,
+            correlation_id=g.correlation_id,
+        )
+
+    for pause in STORE_PAUSES:
+        try:
+            store()
+        except OperationalError:
+            time.sleep(pause)
+        else:
+            return owner
+    store()
+    return owner
+
+
+def _owner(tokens: Tokens, pending: Pending) -> str:
+    """Whose tokens these are, as the id token proves."""
+    wired = wiring()
+    if tokens.id_token is None:
+        raise TeslaError(CAUSES["bad_id_token"], description="there is none in Tesla's answer")
+    claims = wired.verifier.verify(
+        tokens.id_token, nonce=pending.nonce, deadline=Deadline(wired.settings.attempt_deadline)
+    )
+    owner: str = claims["sub"]
+    if len(owner) > _LONGEST_OWNER or not owner.isprintable():
+        raise TeslaError(CAUSES["bad_id_token"], description="its `sub` is not an account's id")
+    if unverified_claims(tokens.access_token).get("sub", owner) != owner:
+        raise TeslaError(CAUSES["bad_id_token"], description="the access token belongs to another account")
+    return owner
+
+
+def _home(access_token: str, hint: str) -> tuple[str, str]:
+    """The owner's region and its Fleet API base URL; the hint's when Tesla does not say."""
+    wired = wiring()
+    try:
+        return wired.api.region(access_token, hint, Deadline(wired.settings.attempt_deadline))
+    except TeslaError as error:
+        current_app.logger.warning(
+            "users/region failed, kept %s: cause=%s correlation_id=%s",
+            hint,
+            error.cause.code,
+            g.correlation_id,
+        )
+        return hint, wired.settings.fleet_urls[hint]
