@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     web_port: int = Field(8000, ge=1, le=65535, description="The web app's port.")
     flower_port: int = Field(5555, ge=1, le=65535, description="Flower's port.")
     sandbox_port: int = Field(9000, ge=1, le=65535, description="The sandbox's port.")
+    sandbox_url: str = Field(
+        "", description="How the processes reach the sandbox; unset: as browsers do, at SANDBOX_PORT."
+    )
     sandbox_token_seconds: int = Field(60, ge=1, description="How long the sandbox's access tokens live, s.")
     evergrant_home: Path = Field(Path("var"), description="State folder.")
     refresh_at: float = Field(
@@ -178,11 +181,14 @@ class Settings(BaseSettings):
 
     @cached_property
     def _defaults(self) -> dict[str, str]:
-        return (
-            sandbox_endpoints(f"http://localhost:{self.sandbox_port}")
-            if self.uses_sandbox
-            else TESLA_DEFAULTS
-        )
+        if not self.uses_sandbox:
+            return TESLA_DEFAULTS
+        browsers = sandbox_endpoints(f"http://localhost:{self.sandbox_port}")
+        if not self.sandbox_url:
+            return browsers
+        # Where browsers are sent, and what the sandbox calls itself, is the same for everybody.
+        ours = sandbox_endpoints(self.sandbox_url.rstrip("/"))
+        return ours | {name: browsers[name] for name in ("tesla_authorize_url", "tesla_issuer")}
 
     @cached_property
     def fleet_urls(self) -> dict[str, str]:

@@ -34,6 +34,15 @@ def migrate() -> None:
     click.echo("The database now has the newest schema." if changed else "The schema is the newest already.")
 
 
+@cli.command()
+@click.argument("name", type=click.Choice(["web", "worker", "beat", "flower", "sandbox"]))
+def run(name: str) -> None:
+    """Run one process of the product, as `up` runs it."""
+    from evergrant.programs import run as become
+
+    become(name)
+
+
 def main() -> None:
     """Run the command line; what keeps it from running ends as sentences on stderr and exit code 2."""
     try:

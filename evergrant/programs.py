@@ -7,13 +7,15 @@ and the sandbox, which plays Tesla) still answers the attempts in flight. The lo
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from evergrant import console as listener
-from settings import ROOT, Settings
+from evergrant.refusal import RefusalError
+from settings import ROOT, Settings, get_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +80,20 @@ def programs(settings: Settings, *, valkey: list[str] | None) -> list[Program]:
             )
         )
     return found
+
+
+def run(name: str) -> NoReturn:
+    """Become the process called `name`.
+
+    Raises `RefusalError` when it has no place with these settings: the sandbox, where Tesla is used.
+    """
+    for program in programs(get_settings(), valkey=None):
+        if program.name == name:
+            os.chdir(ROOT)
+            os.execv(program.command[0], program.command)  # noqa: S606 - no shell is wanted
+    raise RefusalError(
+        "No sandbox runs, because TESLA_CLIENT_ID is set. Unset it to try Evergrant without Tesla."
+    )
 
 
 def configuration(found: list[Program], *, home: Path, socket: Path, console: list[str]) -> str:

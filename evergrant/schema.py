@@ -21,10 +21,17 @@ def bring_up_to_date(url: str) -> bool:
 
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
+    from models.session import Database
+
     try:
-        if migrate.current(url):
-            return False
-        migrate.upgrade(url)
+        database = Database(url)
+        try:
+            with database.read() as connection:
+                if migrate.is_current(connection):
+                    return False
+        finally:
+            database.close()
+        _upgrade(url)
     except (ArgumentError, NoSuchModuleError):
         raise RefusalError(
             "DATABASE_URL is not a URL that SQLAlchemy knows, like postgresql://user:password@host/name."
@@ -35,6 +42,20 @@ def bring_up_to_date(url: str) -> bool:
             f"The database can't be used: {error.orig}. Its address is DATABASE_URL."
         ) from None
     return True
+
+
+def _upgrade(url: str) -> None:
+    from alembic.util import CommandError
+
+    from models import migrate
+
+    try:
+        migrate.upgrade(url)
+    except CommandError:
+        raise RefusalError(
+            "The database was made by a newer version of Evergrant. Run that version, "
+            "or set DATABASE_URL to another database."
+        ) from None
 
 
 def _sqlite_revision(url: str) -> str:
