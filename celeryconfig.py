@@ -1,6 +1,6 @@
 """Celery's settings; each that differs from Celery's default says why."""
 
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from settings import get_settings
 from workers.lanes import all_lanes
@@ -28,7 +28,11 @@ worker_pool = "threads"
 worker_concurrency = _settings.worker_concurrency
 worker_prefetch_multiplier = 1
 
-task_queues = [Queue("sweep"), *(Queue(lane) for lane in all_lanes(_settings.lanes))]
+_refresh = Exchange("refresh", type="direct")
+task_queues = [
+    Queue("sweep", Exchange("sweep", type="direct"), routing_key="sweep"),
+    *(Queue(lane, _refresh, routing_key=lane) for lane in all_lanes(_settings.lanes)),
+]
 task_default_queue = "sweep"
 task_create_missing_queues = False
 

@@ -4,7 +4,13 @@
 refresh protocol without Celery.
 """
 
+import sys
+from pathlib import Path
 from typing import Any
+
+# The `celery` command has the project's root on its path only while it imports this package, and takes one
+# mention of it away afterwards. The other packages are beside this one, so the root has to stay.
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 
 def __getattr__(name: str) -> Any:
