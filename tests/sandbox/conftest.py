@@ -43,19 +43,20 @@ class Running:
         assert self.http.get(f"{self.url}/healthz", timeout=10).json() == {"status": "ok"}
 
     def stop(self) -> None:
-        self.http.close()
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        finally:
-            self.process.kill()
-            assert self.process.stdout is not None
-            self.process.stdout.close()
+        self.output()
 
     def output(self) -> str:
-        """What it wrote after its first line; call it when it has ended."""
+        """Ends it; returns what it wrote after its first line."""
+        self.http.close()
         assert self.process.stdout is not None
-        return self.process.stdout.read()
+        if self.process.stdout.closed:
+            return ""
+        self.process.terminate()
+        try:
+            return self.process.communicate(timeout=10)[0]
+        finally:
+            self.process.kill()
+            self.process.wait()
 
     # --- the owner ---------------------------------------------------------------------------------
 
@@ -86,7 +87,7 @@ class Running:
 
     # --- the app -----------------------------------------------------------------------------------
 
-    def token(self, timeout: float = 10, **parameters: str) -> requests.Response:
+    def token(self, parameters: dict[str, str], timeout: float = 10) -> requests.Response:
         return self.http.post(self.token_url, data=parameters, timeout=timeout)
 
     def exchange(self, code: str, **changes: str) -> requests.Response:
@@ -97,7 +98,7 @@ class Running:
             "redirect_uri": CALLBACK,
             "audience": f"{self.url}/na",
         } | changes
-        return self.token(**{name: value for name, value in given.items() if value})
+        return self.token({name: value for name, value in given.items() if value})
 
     def sign_in(self, owner: str, **fields: Any) -> dict[str, Any]:
         answer = self.exchange(self.code(owner, **fields))
@@ -105,9 +106,8 @@ class Running:
         return dict(answer.json())
 
     def refresh(self, refresh_token: str, timeout: float = 10) -> requests.Response:
-        return self.token(
-            timeout, grant_type="refresh_token", client_id=APP["client_id"], refresh_token=refresh_token
-        )
+        asked = {"grant_type": "refresh_token", "client_id": APP["client_id"], "refresh_token": refresh_token}
+        return self.token(asked, timeout)
 
     def fleet(self, path: str, access_token: str, region: str = "na") -> requests.Response:
         return self.http.get(

@@ -63,10 +63,12 @@ def test_an_expired_token(start: Callable[..., Running], owner: str) -> None:
 
 def test_partner_tokens_stand_for_no_owner(sandbox: Running) -> None:
     partner = sandbox.token(
-        grant_type="client_credentials",
-        client_id="evergrant-sandbox",
-        client_secret="sandbox-secret",
-        audience=f"{sandbox.url}/na",
+        {
+            "grant_type": "client_credentials",
+            "client_id": "evergrant-sandbox",
+            "client_secret": "sandbox-secret",
+            "audience": f"{sandbox.url}/na",
+        }
     ).json()
     assert sandbox.fleet("users/me", partner["access_token"]).status_code == 401
 

@@ -133,7 +133,7 @@ def test_a_refresh_needs_the_client_id_and_no_wrong_secret(
         "client_id": "evergrant-sandbox",
         "refresh_token": token,
     } | changes
-    answer = sandbox.token(**asked)
+    answer = sandbox.token(asked)
     assert (answer.status_code, answer.json().get("error")) == (status, error)
 
 
@@ -151,10 +151,10 @@ def test_partner_token(sandbox: Running) -> None:
         "audience": f"{sandbox.url}/na",
         "scope": "openid vehicle_device_data",
     }
-    answer = sandbox.token(**asked).json()
+    answer = sandbox.token(asked).json()
     assert set(answer) == {"access_token", "token_type", "expires_in"}
     assert claims(sandbox, answer["access_token"])["sub"] == "evergrant-sandbox"
-    assert sandbox.token(**(asked | {"client_secret": "wrong"})).json()["error"] == "invalid_client"
+    assert sandbox.token(asked | {"client_secret": "wrong"}).json()["error"] == "invalid_client"
 
 
 def test_a_body_that_is_not_an_object_is_refused(sandbox: Running) -> None:
