@@ -48,7 +48,8 @@ class Instant(TypeDecorator[datetime]):
 class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
     """The database's clock, plus so many seconds: hosts whose clocks differ agree on what is due.
 
-    It is the statement's time and not the transaction's, which may have waited for a row lock.
+    It is the statement's time, not the transaction's, which may have begun much earlier. (PostgreSQL's
+    `clock_timestamp` is later still, but changes within a statement and so can't be looked up in an index.)
     """
 
     type = Instant()
@@ -62,7 +63,7 @@ class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function 
 
 @compiles(now, "postgresql")
 def _now_postgresql(element: now, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"(clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)}))"
+    return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)}))"
 
 
 @compiles(now, "sqlite")
