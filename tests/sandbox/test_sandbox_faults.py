@@ -238,10 +238,13 @@ def test_a_fault_on_the_exchange_of_a_code(sandbox: Running, owner: str) -> None
     assert sandbox.exchange(code).status_code == 200
 
 
-def test_a_refused_token_is_refused_after_a_fault_too(sandbox: Running, owner: str) -> None:
-    sandbox.fault("html_200", owner=owner, where="after", count=1)
-    sandbox.sign_in(owner, scope=["openid"])
-    assert sandbox.owner(owner)["answers_cut"] == 0
+def test_an_answer_that_carried_no_new_token_is_not_cut(sandbox: Running, owner: str) -> None:
+    sandbox.fault("html_200", owner=owner, where="after", count=2)
+    assert sandbox.exchange(sandbox.code(owner, scope=["openid"])).text.startswith("<!doctype")
+    token = sandbox.exchange(sandbox.code(owner))
+    assert token.text.startswith("<!doctype")
+    seen = sandbox.owner(owner)
+    assert (seen["sign_ins"], seen["generation"], seen["answers_cut"]) == (2, 0, 1)
 
 
 # --- other endpoints ---------------------------------------------------------------------------------

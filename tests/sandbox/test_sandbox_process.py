@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
     from tests.sandbox.conftest import Running
 
+CALL = """
+import sys, requests
+requests.post(sys.argv[1], data={"grant_type": "refresh_token", "refresh_token": sys.argv[2]})
+"""
+
 
 def test_a_kill_loses_nothing(start: Callable[..., Running], owner: str) -> None:
     sandbox = start()
@@ -41,8 +46,7 @@ def test_sigterm_ends_it_within_two_seconds_even_while_calls_hang(
     token = sandbox.sign_in(owner)["refresh_token"]
     sandbox.fault("hang", seconds=60)
     caller = subprocess.Popen(
-        [sys.executable, "-c", "import sys, requests; requests.post(sys.argv[1], data=eval(sys.argv[2]))"]
-        + [sandbox.token_url, repr({"grant_type": "refresh_token", "refresh_token": token})],
+        [sys.executable, "-c", CALL, sandbox.token_url, token],
         stderr=subprocess.DEVNULL,
     )
     try:

@@ -153,7 +153,8 @@ def test_the_page_stays_usable_with_a_thousand_owners(start: Callable[..., Runni
     store = Store(home / "sandbox.db")
     with store.transaction() as db:
         db.executemany(
-            "INSERT INTO owners (sub, name, region, first_seen, superseded_presented) VALUES (?, ?, 'NA', 0, ?)",
+            "INSERT INTO owners (sub, name, region, first_seen, superseded_presented)"
+            " VALUES (?, ?, 'NA', 0, ?)",
             [(f"sub-{number}", f"Owner {number:04}", number == 777) for number in range(1000)],
         )
     store.close()
