@@ -12,7 +12,7 @@ def _now() -> float:
     return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
-class DeadlinePassed(Exception):  # noqa: N818 - reads as what happened
+class DeadlinePassed(Exception):
     """The time for a call is over."""
 
     def __init__(self, message: str = "the deadline has passed") -> None:

@@ -269,7 +269,7 @@ _TOKEN_LIKE = re.compile(
     r"|\b(?:bearer|token|secret|code)[\"']?\s*[:=]\s*[\"']?[^\s\"',;]{6,}"
     r"|(?<![\w/.-])(?=[\w+/=.-]*\d)(?=[\w+/=.-]*[a-z])[\w+/=.-]{32,}"  # anything long and random
 )
-_UUID = re.compile(r"(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-\d{1,20})?")
+_UUID = re.compile(r"(?i)(?<![\w+=.-])([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-\d{1,20})?)(?![\w+=])")
 
 
 def scrub(text: object, secrets: Iterable[str] = (), limit: int = 300) -> str:
@@ -281,7 +281,11 @@ def scrub(text: object, secrets: Iterable[str] = (), limit: int = 300) -> str:
         if secret:
             text = text.replace(secret, "[removed]")
     text = "".join(char if char.isprintable() else " " for char in text)
-    text = _TOKEN_LIKE.sub(lambda match: match[0] if _UUID.fullmatch(match[0]) else "[removed]", text)
+    # Tesla's references are UUIDs, long and random too: they stay.
+    text = "".join(
+        part if place % 2 else _TOKEN_LIKE.sub("[removed]", part)
+        for place, part in enumerate(_UUID.split(text))
+    )
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from joserfc import jws
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from fleet.errors import CAUSES, TeslaError, odd, sort_fleet_answer
@@ -28,9 +29,13 @@ ALGORITHMS = {
     "ES256": "EC",
     "ES384": "EC",
     "EdDSA": "OKP",
+    "Ed25519": "OKP",
 }
 """Signature algorithms that are accepted, and the type of key that each needs. Never `none` and never HS*,
 whose "key" would be the public one."""
+
+# RFC 9864 prefers `Ed25519` as the name; issuers still say `EdDSA`, and that is no news for our log.
+warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
 
 _KEYS: dict[str, type[RSAKey | ECKey | OKPKey]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 _Key = RSAKey | ECKey | OKPKey
@@ -70,7 +75,8 @@ class IdTokenVerifier:
         """
         claims = self._signed(id_token, deadline)
         now = time.time()
-        if claims.get("iss") not in self._issuers:
+        issuer = claims.get("iss")
+        if not isinstance(issuer, str) or issuer not in self._issuers:
             raise _bad("its issuer is not the one in `TESLA_ISSUER`")
         audience = claims.get("aud")
         if self._client_id not in (audience if isinstance(audience, list) else [audience]):
@@ -176,7 +182,7 @@ def _fitting(keys: list[_Key], kind: str, kid: object) -> list[_Key]:
 
 
 def _is_time(value: Any) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e12
 
 
 def _bad(why: str) -> TeslaError:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 class Region(NamedTuple):
@@ -59,7 +59,7 @@ class Regions:
         self._places = {_place(url): region for region, url in self._urls.items()}
         self._places.pop(None, None)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[str]:
         return iter(self._urls)
 
     def url(self, region: str) -> str:

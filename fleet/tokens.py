@@ -112,7 +112,7 @@ class TokenEndpoint:
                 status=error.status,
                 description=str(error),
                 outcome_unknown=True,
-                salvaged=_salvage(error.partial) if error.status == 200 else None,
+                salvaged=_salvage(error.partial) if error.status in range(200, 300) else None,
             ) from None
         if not 200 <= answer.status < 300:
             raise sort_token_answer(answer, grant=grant, secrets=(*secrets, self._client_secret))
@@ -180,13 +180,13 @@ def _life(expires_in: object, claims: dict[str, Any]) -> int:
     seconds = _number(expires_in)
     if seconds is None:
         issued, ends = claims.get("iat"), claims.get("exp")
-        if _is_number(issued) and _is_number(ends):
+        if _is_time(issued) and _is_time(ends):
             seconds = _number(ends - issued)
     return min(int(seconds or FALLBACK_SECONDS), LONGEST_SECONDS)
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_time(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e12
 
 
 def _scopes(*candidates: object) -> tuple[str, ...] | None:

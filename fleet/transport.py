@@ -21,7 +21,7 @@ import time
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -56,11 +56,11 @@ class TransportError(Exception):
     """No whole answer. The message names the host and the reason, never what was sent."""
 
 
-class NotSent(TransportError):  # noqa: N818 - reads as what happened
+class NotSent(TransportError):
     """Nothing of the request left this process: whatever it asks for has not happened."""
 
 
-class OutcomeUnknown(TransportError):  # noqa: N818 - reads as what happened
+class OutcomeUnknown(TransportError):
     """The request was sent, in part at least, and no whole answer came: it may or may not have happened.
 
     `partial` holds what came of the body, `status` the status if one came; neither is in the message.
@@ -97,7 +97,7 @@ class Answer:
 class _Flight:
     """What the sockets have to know about the call that uses them."""
 
-    __slots__ = ("allowance", "before_send", "deadline", "hook_error", "sent")
+    __slots__ = ("allowance", "before_send", "deadline", "ended", "hook_error", "sent")
 
     def __init__(self, deadline: Deadline, before_send: Callable[[], None] | None, limit: int) -> None:
         self.deadline = deadline
@@ -106,6 +106,7 @@ class _Flight:
         # what neither the body's limit nor a passed deadline would end, e.g. a flood of "100 Continue".
         self.allowance = 4 * limit + 131_072
         self.sent = False
+        self.ended = False  # the other side closed its half
         self.hook_error: BaseException | None = None
 
 
@@ -123,11 +124,11 @@ def _flight() -> _Flight:
     return flight
 
 
-class _TooMuch(Exception):  # noqa: N818
+class _TooMuch(Exception):
     """More bytes than anybody needs for an answer."""
 
 
-class _HookRaised(Exception):  # noqa: N818
+class _HookRaised(Exception):
     """`before_send` raised; what it raised is on the flight, so that urllib3 can't dress it up."""
 
 
@@ -148,6 +149,7 @@ class _BoundReads:
         except (BlockingIOError, ssl.SSLWantReadError):
             raise TimeoutError("timed out") from None
         flight.allowance -= count
+        flight.ended = count == 0
         if flight.allowance < 0:
             raise _TooMuch
         return count
@@ -361,6 +363,13 @@ class _Held:
             first = False
             view = view[count:]
 
+    def getresponse(self) -> Any:
+        response = super().getresponse()  # type: ignore[misc]
+        if _flight().ended:  # http.client takes the end of the stream for the end of the headers
+            response.close()
+            raise IncompleteRead(b"")
+        return response
+
     def send(self, data: Any) -> None:
         if self._held is None:
             super().send(data)  # type: ignore[misc]
@@ -529,7 +538,6 @@ def call(
     """
     if not isinstance(session, _Session):
         raise TypeError("call needs a session made by fleet.transport.session")
-    host = urlsplit(url).hostname or "?"
     flight = _Flight(deadline, before_send, limit)
     outer, _running.flight = _running.flight, flight
     status: int | None = None
@@ -547,7 +555,8 @@ def call(
         raw = response.raw
         status = response.status_code
         try:
-            while len(body) <= limit and (piece := raw.read(limit + 1 - len(body), decode_content=False)):
+            # `read1` hands over what has come, so that nothing of it is lost when the rest does not come.
+            while len(body) <= limit and (piece := raw.read1(limit + 1 - len(body), decode_content=False)):
                 body += piece
             if len(body) > limit:
                 raise _TooMuch
@@ -562,12 +571,19 @@ def call(
             raise flight.hook_error from None
         if isinstance(error, NotSent):
             raise
-        message = f"{host}: {_words(flight.hook_error or error)}"
+        message = f"{_host(url)}: {_words(flight.hook_error or error)}"
         if flight.sent:
             raise OutcomeUnknown(message, status=status, partial=bytes(body)) from None
         raise NotSent(message) from None
     finally:
         _running.flight = outer
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or "no host"
+    except ValueError:
+        return "no URL"
 
 
 def _fill(
