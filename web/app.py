@@ -67,7 +67,7 @@ def create_app(parts: Parts | None = None) -> Flask:
     app.register_blueprint(health.blueprint(parts))
     app.before_request(_name_the_request)
     app.after_request(_finish)
-    app.jinja_env.globals.update(static=_static(app), relative=words.relative)
+    app.jinja_env.globals.update(static=_static(app), relative=words.relative, clock=words.clock)
     app.jinja_env.filters["ticks"] = words.ticks
     app.wsgi_app = AtPublicUrl(app.wsgi_app, settings.public_url)  # type: ignore[method-assign]
     return app

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, jsonify
+from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from fleet.deadline import Deadline
@@ -102,12 +103,18 @@ def _sql(parts: Parts) -> str:
 
 
 def _redis(parts: Parts) -> str:
-    parts.redis.ping()
+    try:
+        parts.redis.ping()
+    except RedisError as error:
+        return f"Redis can't be reached ({type(error).__name__})"
     return OK
 
 
 def _sweep(parts: Parts) -> str:
     seconds = sweep_seconds(parts.settings)
-    if pulses.beaten_within(parts.database, "sweep", seconds):
-        return OK
+    try:
+        if pulses.beaten_within(parts.database, "sweep", seconds):
+            return OK
+    except SQLAlchemyError:
+        return "unknown: the token table does not say when a sweep last ran"
     return f"no sweep has run in the last {seconds:.0f} s: is a worker up, and beat?"

@@ -33,8 +33,8 @@ blueprint = Blueprint("signin", __name__)
 DISCOVERY_SECONDS = 2.0
 """How long a sign-in may wait for the issuer's word on PKCE; asked once an hour."""
 
-STORE_PAUSES = (0.2, 0.8, 2.0)
-"""Seconds between tries to store what Tesla gave: its code works once, so it is not thrown away lightly."""
+STORE_SECONDS = 5.0
+"""How long it is tried to store what Tesla gave: its code works once, so that is not thrown away lightly."""
 
 _BROWSER = re.compile(r"[A-Za-z0-9_-]{43}")
 _LONGEST_CODE = 4096
@@ -220,15 +220,16 @@ def _connect(code: str, pending: Pending) -> str:
             correlation_id=g.correlation_id,
         )
 
-    for pause in STORE_PAUSES:
+    patience = Deadline(STORE_SECONDS)
+    while True:
         try:
             store()
         except OperationalError:
-            time.sleep(pause)
+            if patience.passed:
+                raise
+            time.sleep(0.2)
         else:
             return owner
-    store()
-    return owner
 
 
 def _owner(tokens: Tokens, pending: Pending) -> str:

@@ -46,6 +46,11 @@ def relative(moment: datetime, now: datetime) -> Markup:
     return time_tag(moment, text)
 
 
+def clock(moment: datetime) -> str:
+    """``19:40 UTC``."""
+    return f"{moment.astimezone(UTC):%H:%M} UTC"
+
+
 def day(moment: datetime) -> Markup:
     """``3 May 2026``, with the exact time in the tag and on hover."""
     moment = moment.astimezone(UTC)
