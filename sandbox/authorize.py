@@ -35,10 +35,12 @@ blueprint = Blueprint("authorize", __name__)
 MAX_NAME = 80
 
 
-class _Mistake(Exception):  # noqa: N818 - it is the app's
-    def __init__(self, title: str, *lines: str) -> None:
+class _Mistake(Exception):
+    def __init__(self, title: str, why: str, *letters: tuple[str, str]) -> None:
         super().__init__(title)
-        self.lines = lines
+        self.why = why
+        self.letters = letters
+        """What to compare letter by letter, each with its label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,15 +115,16 @@ def _read() -> _Ask:
     if (client_id := parameters.get("client_id", "")) != config.client_id:
         raise _Mistake(
             "This client_id is not registered.",
-            f"The app sent “{client_id}”.",
-            f"Known is “{config.client_id}”.",
+            "Tesla does not know the app that sent you here.",
+            ("Sent", client_id),
+            ("Registered", config.client_id),
         )
     if (redirect_uri := parameters.get("redirect_uri", "")) not in config.redirect_uris:
         raise _Mistake(
             "The redirect_uri is not the registered one.",
-            f"The app sent “{redirect_uri}”.",
-            *(f"Registered is “{uri}”." for uri in config.redirect_uris),
             "Tesla compares them to the letter: scheme, host, port, path and a slash at the end.",
+            ("Sent", redirect_uri),
+            *(("Registered", uri) for uri in config.redirect_uris),
         )
     if not parameters.get("state"):
         raise _Mistake("The state is missing.", "Tesla requires it: without it a sign-in can be forged.")
@@ -176,4 +179,4 @@ def _page(ask: _Ask, problem: str, status: int) -> tuple[str, int]:
 
 
 def _explain(mistake: _Mistake) -> tuple[str, int]:
-    return render_template("error.html", title=str(mistake), lines=mistake.lines), 400
+    return render_template("error.html", title=str(mistake), why=mistake.why, letters=mistake.letters), 400

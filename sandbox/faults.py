@@ -96,7 +96,7 @@ class Rule:
         }
 
 
-class BadRule(Exception):  # noqa: N818 - it is the request that is wrong
+class BadRule(Exception):
     """A rule that can't be switched on; the message says why."""
 
 

@@ -30,7 +30,7 @@ Body = tuple[dict[str, Any], int]
 MODELS = ("Model 3", "Model Y")
 
 
-class _Refusal(Exception):  # noqa: N818 - it is an answer
+class _Refusal(Exception):
     def __init__(self, status: int, error: str, description: str = "") -> None:
         super().__init__(error)
         self.body: Body = ({"response": None, "error": error, "error_description": description}, status)

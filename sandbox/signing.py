@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class BadToken(Exception):  # noqa: N818 - it is the token that is wrong
+class BadToken(Exception):
     """Not a token that this sandbox signed."""
 
 

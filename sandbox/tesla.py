@@ -66,7 +66,7 @@ OWNERS = {"Ada Ampere": "NA", "Volta Moreau": "EU", "Joule Okafor": "EU", "Ohm L
 _NAMES = uuid.UUID("7d0c8f4e-3a86-5f0e-9f0c-5a0d0b0e4e67")
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer, not a failure of the sandbox
+class Refused(Exception):
     """Tesla's no: an HTTP status, an OAuth error code and a sentence. Carries no token."""
 
     def __init__(self, status: int, error: str, description: str) -> None:

@@ -78,7 +78,7 @@ def test_a_redirect_uri_off_by_a_letter_is_shown_and_never_followed(sandbox: Run
         assert answer.status_code == 400
         assert "Location" not in answer.headers
         assert uri.replace("<", "&lt;").replace(">", "&gt;") in answer.text
-        assert "“http://localhost:8000/callback”" in answer.text
+        assert "<dd>http://localhost:8000/callback</dd>" in answer.text
 
 
 @pytest.mark.parametrize("changes", [{"client_id": "somebody"}, {"client_id": ""}, {"state": ""}])
