@@ -48,7 +48,8 @@ def claim(home: Path, *, patience: float = PATIENCE) -> int:
             )
         if holders and not told:
             told = True
-            _say(f"Waiting for {len(holders)} processes of an earlier run to end.")
+            count = "a process" if len(holders) == 1 else f"{len(holders)} processes"
+            _say(f"Waiting for {count} of an earlier run to end.")
         if time.monotonic() > deadline:
             if killed:
                 raise RefusalError(f"Processes of an earlier run do not end: {', '.join(map(str, holders))}.")

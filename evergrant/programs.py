@@ -109,7 +109,6 @@ def configuration(found: list[Program], *, home: Path, socket: Path, console: li
         f"childlogdir={_value(str(log))}",
         "nocleanup=true",
         "silent=true",
-        "umask=077",
         "[unix_http_server]",
         f"file={_value(str(socket))}",
         "chmod=0700",

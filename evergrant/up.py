@@ -28,6 +28,7 @@ def up() -> NoReturn:
     settings = get_settings()
     _check(settings)
     home = settings.evergrant_home
+    os.umask(0o077)  # for all processes: what they write is this user's alone
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         run, log = home / "run", home / "log"

@@ -1,0 +1,105 @@
+"""What `make up` shows and serves while it runs."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from settings import ROOT
+from tests.evergrant.running import status_of, wait_until
+
+if TYPE_CHECKING:
+    from tests.evergrant.running import Running
+
+pytestmark = pytest.mark.processes
+
+
+def test_everything_answers_where_the_banner_says(running: Running) -> None:
+    urls = re.findall(r"http://\S+", running.printed[running.printed.index("Evergrant is up.") :])
+    assert [url.rpartition(":")[2] for url in urls[:3]] == [
+        str(running.web_port),
+        str(running.flower_port),
+        str(running.sandbox_port),
+    ]
+    password = (running.home / "secrets" / "operator_password").read_text().strip()
+    assert (
+        f"password {password} (generated, kept in {running.home}/secrets/operator_password)"
+        in running.printed
+    )
+    wait_until(lambda: status_of(urls[1]) == 401, seconds=10, what="Flower asks for the password")
+    basic = {"Authorization": "Basic " + base64.b64encode(f"operator:{password}".encode()).decode()}
+    assert status_of(urls[1], basic) == 200
+    assert status_of(urls[0]) == 200
+    assert status_of(urls[2]) == 200
+
+
+def test_each_line_has_a_name_and_no_colour_when_nobody_looks(running: Running) -> None:
+    wait_until(lambda: "beat      | " in running.printed, seconds=10, what="a line of beat")
+    assert "web       | " in running.printed
+    assert "\033" not in running.printed
+    log = running.printed.replace("Starting Evergrant.\n", "")
+    before, _, rest = log.partition("\n  Evergrant is up.")
+    after = rest.partition("To stop")[2].partition("\n\n")[2]
+    for line in (before + after).splitlines():
+        assert re.match(r"(web|worker|beat|flower|sandbox|valkey|evergrant) +\| ", line), line
+
+
+def test_state_is_private(running: Running) -> None:
+    for path in (running.home, *running.home.rglob("*")):
+        if not path.is_symlink():
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_no_secret_is_on_a_command_line(running: Running) -> None:
+    secrets = [path.read_text().strip() for path in (running.home / "secrets").iterdir()]
+    assert len(secrets) == 3
+    for command in running.members().values():
+        assert not any(secret in command for secret in secrets)
+
+
+def test_a_query_is_in_no_log(running: Running) -> None:
+    assert status_of(f"{running.web}/callback?code=NA_visible1&state=visible2") >= 400
+    with socket.create_connection(("127.0.0.1", running.web_port)) as connection:
+        connection.sendall(b"GET /callback?code=NA_visible3 HTTP/9.9\r\n\r\n")
+        connection.recv(100)
+    wait_until(lambda: "GET /callback 4" in running.printed, seconds=5, what="the access log")
+    wait_until(lambda: "Invalid request" in running.printed, seconds=5, what="the error log")
+    logs = running.printed + "".join(path.read_text() for path in (running.home / "log").iterdir())
+    assert "visible" not in logs
+
+
+@pytest.mark.parametrize("program", ["valkey-server", "evergrant.serving", "worker", "evergrant.console"])
+def test_a_killed_process_comes_back(running: Running, program: str) -> None:
+    killed = running.find(program)
+    assert killed
+    os.kill(killed, signal.SIGKILL)
+    wait_until(
+        lambda: running.find(program) not in {0, killed},
+        seconds=10,
+        what=f"another {program} than {killed}",
+    )
+    wait_until(lambda: status_of(f"{running.web}/readyz") == 200, seconds=20, what="ready again")
+
+
+def test_a_second_one_in_the_same_folder_is_refused(running: Running) -> None:
+    second = subprocess.run(
+        running.command,
+        cwd=ROOT,
+        env=running.environment,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert second.returncode == 2
+    assert second.stderr.startswith(f"Evergrant already runs here, process {running.manager}.")
+    assert "Traceback" not in second.stderr
+    assert status_of(f"{running.web}/") == 200
