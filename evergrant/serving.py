@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import logging
 import re
-import signal
 from typing import Any
 
 from gunicorn.glogging import Logger as GunicornLogger
 
-from evergrant.deathsig import end_with_parent
 from settings import get_settings
 
 _settings = get_settings()
@@ -53,8 +51,3 @@ class logger_class(GunicornLogger):  # type: ignore[misc]  # noqa: N801 - gunico
         if environ.get("PATH_INFO") in {"/healthz", "/readyz"} and str(resp.status).startswith("200"):
             return
         super().access(resp, req, environ, request_time)
-
-
-def post_fork(_server: Any, _worker: Any) -> None:
-    """A worker whose master was killed would keep the port from the next master."""
-    end_with_parent(signal.SIGTERM)

@@ -58,6 +58,12 @@ def test_state_is_private(running: Running) -> None:
             assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
+def test_all_processes_hold_the_claim(running: Running) -> None:
+    commands = list(running.members().values())
+    for part in ("manager", "console", "valkey", "serving", "worker", "beat", "flower", "sandbox"):
+        assert any(part in command for command in commands), part
+
+
 def test_no_secret_is_on_a_command_line(running: Running) -> None:
     secrets = [path.read_text().strip() for path in (running.home / "secrets").iterdir()]
     assert len(secrets) == 3
@@ -68,7 +74,7 @@ def test_no_secret_is_on_a_command_line(running: Running) -> None:
 def test_a_query_is_in_no_log(running: Running) -> None:
     assert status_of(f"{running.web}/callback?code=NA_visible1&state=visible2") >= 400
     with socket.create_connection(("127.0.0.1", running.web_port)) as connection:
-        connection.sendall(b"GET /callback?code=NA_visible3 HTTP/9.9\r\n\r\n")
+        connection.sendall(b"GET /callback?code=NA_visible3\r\n\r\n")
         connection.recv(100)
     wait_until(lambda: "GET /callback 4" in running.printed, seconds=5, what="the access log")
     wait_until(lambda: "Invalid request" in running.printed, seconds=5, what="the error log")
