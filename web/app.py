@@ -58,6 +58,7 @@ def create_app(parts: Parts | None = None) -> Flask:
         WTF_CSRF_TIME_LIMIT=None,
     )
     attach(app.extensions, wire(parts))
+    app.before_request(_name_the_request)  # first: even a form that is refused has a correlation id
     CSRFProtect(app)
     _security_headers(app, settings)
     problems.install(app)
@@ -65,7 +66,6 @@ def create_app(parts: Parts | None = None) -> Flask:
     app.register_blueprint(signin.blueprint)
     app.register_blueprint(owner.blueprint)
     app.register_blueprint(health.blueprint(parts))
-    app.before_request(_name_the_request)
     app.after_request(_finish)
     app.jinja_env.globals.update(static=_static(app), relative=words.relative, clock=words.clock)
     app.jinja_env.filters["ticks"] = words.ticks

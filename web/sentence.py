@@ -75,7 +75,7 @@ def sentence(grant: Grant | None, *, ended_at: datetime | None, pause: Cause | N
     if grant.state == State.NEEDS_CONSENT:
         cause = cause_of(grant.reason)
         why = cause.explanation if cause else "Tesla no longer accepts the refresh token."
-        when = Markup(" on {}").format(day(grant.last_error_at)) if grant.last_error_at else ""
+        when = Markup("on {}").format(day(grant.last_error_at)) if grant.last_error_at else ""
         return Sentence(Tone.ENDED, "Ended", Markup("{}. {}").format(when, why), RECONNECT)
     return _alive(grant, pause, swept)
 

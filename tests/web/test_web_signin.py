@@ -14,22 +14,15 @@ import pytest
 from sqlalchemy import text
 
 from models import grants
+from tests.web.odd_tesla import CLIENT_SECRET, json_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import requests
 
-    from tests.web.conftest import Browser, OddTesla, Reply, Site
-
-CLIENT_SECRET = "the-client-secret-of-the-tests"
-
-
-def reply(status: int, content: Any, **headers: str) -> Reply:
-    headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    if isinstance(content, bytes):
-        return status, headers, content
-    return status, {"Content-Type": "application/json"} | headers, json.dumps(content).encode()
+    from tests.web.odd_tesla import OddTesla, Reply
+    from tests.web.pages import Browser, Site
 
 
 def grant_of(site: Site, owner: str = "owner-1") -> grants.Grant:
@@ -44,7 +37,7 @@ def test_a_sign_in_is_stored(site: Site, tesla: OddTesla) -> None:
     asked = browser.begin()
     assert asked["redirect_uri"] == f"{site.url}/callback"
     assert asked["scope"] == site.parts.settings.tesla_scopes
-    tesla.token = lambda form: reply(200, tesla.tokens(scopes="openid offline_access vehicle_location"))
+    tesla.token = lambda _: json_reply(200, tesla.tokens(scopes="openid offline_access vehicle_location"))
     back = browser.come_back(asked["state"], code="NA_code-7", issuer="https://x", locale="en-US", odd="1")
     assert (back.status_code, back.headers["Location"]) == (303, "/owner")
 
@@ -72,7 +65,7 @@ def test_a_sign_in_is_stored(site: Site, tesla: OddTesla) -> None:
 
 
 def test_the_region_is_not_worth_a_failed_sign_in(lite: Site, tesla: OddTesla) -> None:
-    tesla.region = lambda: reply(500, {})
+    tesla.region = lambda: json_reply(500, {})
     browser = lite.browser()
     browser.come_back(browser.begin()["state"], code="EU_code")
     assert grant_of(lite).region == "EU"
@@ -93,8 +86,9 @@ def test_the_host_header_changes_nothing(lite: Site) -> None:
     assert away.headers["Location"] == f"{lite.url}/signin?here=1"  # where the cookie belongs
     behind_a_proxy = browser.get("/signin?here=1", headers={"Host": "upstream:8000"})
     assert "evil" not in behind_a_proxy.headers["Location"]
-    assert f"redirect_uri={lite.url.replace(':', '%3A').replace('/', '%2F')}%2Fcallback" in (
-        behind_a_proxy.headers["Location"]
+    assert (
+        f"redirect_uri={lite.url.replace(':', '%3A').replace('/', '%2F')}%2Fcallback"
+        in (behind_a_proxy.headers["Location"])
     )
 
 
@@ -134,18 +128,20 @@ class Case:
 
 def html(status: int) -> Callable[[OddTesla], Reply]:
     page = b"<!doctype html><title>Access Denied</title><h1>No</h1>"
-    return lambda _: reply(status, page, Content_Type="text/html")
+    return lambda _: (status, {"Content-Type": "text/html"}, page)
 
 
 def says(status: int, error: str, description: str = "", **headers: str) -> Callable[[OddTesla], Reply]:
     content = {"error": error, "error_description": description}
-    return lambda _: reply(status, content, **headers)
+    return lambda _: json_reply(status, content, **headers)
 
 
 def with_tokens(**changes: Callable[[OddTesla], Any] | None) -> Callable[[OddTesla], Reply]:
-    return lambda tesla: reply(
-        200, tesla.tokens(**{name: make and make(tesla) for name, make in changes.items()})
-    )
+    return lambda tesla: json_reply(200, tesla.tokens(**_made(tesla, changes)))
+
+
+def _made(tesla: OddTesla, changes: dict[str, Callable[[OddTesla], Any] | None]) -> dict[str, Any]:
+    return {name: make and make(tesla) for name, make in changes.items()}
 
 
 OLD_LINK = ("This sign-in link is old or was opened in another browser", "Your turn", "Sign in again")
@@ -166,7 +162,12 @@ CASES = {
     "cancelled": Case(403, ("You said no at Tesla",), "access_denied", back={"error": "login_cancelled"}),
     "no offline_access": Case(
         403,
-        ("Tesla gave no refresh token", "offline_access", "leave staying connected ticked", "/signin/missing"),
+        (
+            "Tesla gave no refresh token",
+            "offline_access",
+            "leave staying connected ticked",
+            "/signin/missing",
+        ),
         "no_refresh_token",
         with_tokens(refresh_token=None),
     ),
@@ -174,7 +175,7 @@ CASES = {
         500,
         ("letter by letter", "{url}/callback<", "{url}/callback/<", "The operator’s turn", "PUBLIC_URL"),
         "redirect_mismatch",
-        lambda tesla: reply(
+        lambda tesla: json_reply(
             400,
             {
                 "error": "invalid_redirect_url",
@@ -191,7 +192,9 @@ CASES = {
     "the app refused on the way back": Case(
         500, ("The operator’s turn",), "client_refused", back={"error": "unauthorized_client"}
     ),
-    "Tesla breaks off": Case(503, ("Tesla is not answering", "sign in again"), "tesla_failed", lambda _: None),
+    "Tesla breaks off": Case(
+        503, ("Tesla is not answering", "sign in again"), "tesla_failed", lambda _: None
+    ),
     "Tesla fails": Case(503, ("Tesla is not answering",), "tesla_failed", says(500, "server_error")),
     "Tesla fails in a 4xx coat": Case(
         503, ("Tesla is not answering",), "tesla_failed", says(400, "server_error")
@@ -231,7 +234,7 @@ def fail(case: Case, browser: Browser, tesla: OddTesla) -> requests.Response:
     asked = browser.begin()
     if case.token is not None:
         answer = case.token
-        tesla.token = lambda form: answer(tesla)
+        tesla.token = lambda _: answer(tesla)
     back = dict(case.back)
     return browser.come_back(back.pop("state", asked["state"]), **back)
 
@@ -250,7 +253,10 @@ def check(case: Case, response: requests.Response, site: Site) -> None:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_a_failed_sign_in_has_its_page_and_changes_nothing(case: Case, site: Site, tesla: OddTesla) -> None:
+def test_a_failed_sign_in_has_its_page_and_changes_nothing(
+    case: Case, emptied: Site, tesla: OddTesla
+) -> None:
+    site = emptied
     stranger = site.browser()
     check(case, fail(case, stranger, tesla), site)
     assert site.table() == []
@@ -323,7 +329,8 @@ def test_a_server_that_is_away(lite: Site) -> None:
     assert "t be reached" in response.text
 
 
-def test_a_table_that_does_not_take_it(site: Site, tesla: OddTesla) -> None:
+def test_a_table_that_does_not_take_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web.signin.STORE_SECONDS", 0.5)
     browser = site.browser()
     asked = browser.begin()
     with site.parts.database.write() as connection:
@@ -377,7 +384,7 @@ def test_signing_in_leaves_nothing_of_the_session_before(lite: Site) -> None:
     browser.sign_in()
     browser.get("/owner")
     before = opened(browser.cookie("evergrant"))["csrf_token"]
-    browser.sign_in(sub="owner-2", id_token=lite.tesla.id_token(sub="owner-2", nonce=None))
+    browser.sign_in(sub="owner-2")
     browser.get("/owner")
     after = opened(browser.cookie("evergrant"))
     assert after["owner"] == "owner-2"
