@@ -1,0 +1,53 @@
+"""What listens at the protocol's steps inside a worker or the web app: it notes them, and carries out orders.
+
+A line of the note: monotonic clock (ns), process id, thread id, step, owner, the attempt's id and the SHA-256 of
+the refresh token that its answer brought (where there is an answer; never a token), and an order's number
+when it is carried out right behind this line. The monotonic clock is the machine's: all processes share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from tests.chaos.orders import KILL, STOP, Orders
+from workers import steps
+from workers.steps import Step
+
+FOLDER, NAME = "CHAOS_FOLDER", "CHAOS_NAME"
+_WITH_ANSWER = {Step.ANSWERED, Step.SETTLED, Step.ESCROWED}
+
+
+def install(*, may_stop: bool) -> None:
+    """Listens in this process. The environment names the folder and what the process is called."""
+    folder = Path(os.environ[FOLDER])
+    orders = Orders(folder / "orders")
+    notes = folder / "steps"
+    notes.mkdir(parents=True, exist_ok=True)
+    note = os.open(notes / f"{os.environ[NAME]}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    actions = (KILL, STOP) if may_stop else (KILL,)
+
+    def listen(step: Step, owner: str) -> None:
+        now = time.monotonic_ns()
+        attempt, fingerprint = _answer() if step in _WITH_ANSWER else ("-", "-")
+        order = orders.take(step.value, actions)
+        line = (
+            f"{now} {os.getpid()} {threading.get_ident()} {step.value} {owner} {attempt} {fingerprint} "
+            f"{order.name if order else '-'}\n"
+        )
+        os.write(note, line.encode())
+        if order is not None:
+            os.kill(os.getpid(), signal.SIGKILL if order.action == KILL else signal.SIGSTOP)
+
+    steps.listener = listen
+
+
+def _answer() -> tuple[str, str]:
+    """The answer that the protocol holds at this step: it is a local variable of the function that called."""
+    answer = sys._getframe(3).f_locals["answer"]
+    return answer.attempt_id, hashlib.sha256(answer.refresh_token.encode()).hexdigest()
