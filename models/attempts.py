@@ -48,11 +48,14 @@ def begin(
     *,
     seconds: float,
     stale: int | None,
+    after: int | None = None,
     instead_of: Attempt | None = None,
 ) -> Attempt | None:
     """Writes down an attempt that may be made for `seconds`; None when none may be made now.
 
     `stale` is the generation that the caller wants replaced; without it only a grant that is due is taken.
+    `after` is the number of the last attempt that the caller knew of: when another was begun since, its end
+    is the caller's too, good or bad.
     `instead_of` is the caller's own attempt that ended: the next one, with a spare, takes its place.
     The caller commits before it sends anything.
     """
@@ -63,6 +66,8 @@ def begin(
         )
     elif stale is not None:
         may = and_(grants.c.generation <= stale, passed(grants.c.attempt_deadline))
+        if after is not None:
+            may = and_(may, grants.c.attempt_number == after)
     else:
         may = and_(grants.c.refresh_at <= now(), passed(grants.c.retry_at), passed(grants.c.attempt_deadline))
     attempt_id = secrets.token_hex(8)

