@@ -1,0 +1,111 @@
+"""The sweep claims what is due, no more than the lanes take, and forgets nothing that a broker lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis.exceptions import RedisError
+
+from models import consent, pulses
+from workers.breaker import FIRST_PAUSE
+from workers.lanes import lane
+from workers.sweep import sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workers.parts import Parts
+
+
+def connect(parts: Parts, owner: str, *, due_in: float = -1, expires_in: float = 60) -> None:
+    consent.connect(
+        parts.database,
+        parts.keyring,
+        owner=owner,
+        access_token="access",
+        refresh_token="refresh",
+        expires_in=expires_in,
+        due_in=due_in,
+        requested_scopes="openid",
+        scopes="openid",
+        region="NA",
+        fleet_url="http://localhost/na",
+        correlation_id="test",
+    )
+
+
+@pytest.fixture
+def parts(make: Callable[..., Parts]) -> Parts:
+    return make(refresh_rate=2, sweep_seconds=5)  # so that 20 fit the lanes
+
+
+def run(parts: Parts) -> list[str]:
+    sent: list[str] = []
+    assert sweep(parts, sent.extend) == len(sent)
+    return sent
+
+
+def test_it_sends_what_is_due_and_says_that_it_ran(parts: Parts) -> None:
+    connect(parts, "due")
+    connect(parts, "not due", due_in=60)
+    assert not pulses.beaten_within(parts.database, "sweep", 60)
+    assert run(parts) == ["due"]
+    assert run(parts) == []
+    assert pulses.beaten_within(parts.database, "sweep", 60)
+
+
+def test_it_claims_no_more_than_the_lanes_take_nearest_to_the_end_first(parts: Parts) -> None:
+    for number in range(30):
+        connect(parts, f"owner-{number:02d}", expires_in=1000 - number)
+    first = run(parts)
+    assert first == [f"owner-{number:02d}" for number in range(29, 9, -1)]
+    for owner in first:
+        parts.redis.lpush(lane(owner, parts.settings.lanes), "a task")
+    assert run(parts) == [], "the lanes are full"
+    parts.redis.delete(lane(first[0], parts.settings.lanes))
+    assert run(parts), "there is room again"
+
+
+def test_what_a_wiped_redis_lost_is_sent_again_at_once(parts: Parts) -> None:
+    connect(parts, "ann")
+    assert run(parts) == ["ann"]
+    assert run(parts) == []
+    parts.redis.flushall()
+    assert run(parts) == ["ann"]
+
+
+def test_while_the_breaker_is_open_nothing_is_claimed_and_then_one_as_a_probe(parts: Parts) -> None:
+    for number in range(5):
+        connect(parts, f"owner-{number}")
+    parts.breaker.failed("owner-0", "invalid_client", everybody=True)
+    assert run(parts) == []
+    assert parts.breaker.look().seconds <= FIRST_PAUSE
+    parts.redis.hset("evergrant:breaker", "until", 0)
+    assert len(run(parts)) == 1
+    parts.breaker.succeeded()
+    assert len(run(parts)) == 4
+
+
+def test_without_redis_it_fails_before_it_claims(make: Callable[..., Parts], parts: Parts) -> None:
+    connect(parts, "ann")
+    broken = make(redis_url="redis://127.0.0.1:1/0")
+    with pytest.raises(RedisError):
+        sweep(broken, lambda _: None)
+    assert run(parts) == ["ann"]
+
+
+def test_what_could_not_be_sent_is_claimed_again_when_its_claim_is_over(make: Callable[..., Parts]) -> None:
+    parts = make(sweep_seconds=0.2)
+    connect(parts, "ann")
+
+    def broker_away(_: Any) -> None:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        sweep(parts, broker_away)
+    found: list[str] = []
+    for _ in range(10_000):
+        if found := run(parts):
+            break
+    assert found == ["ann"]
