@@ -52,4 +52,4 @@ def _sweeps(settings: Settings) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(probe(sys.argv[1], get_settings()))
+    sys.exit(probe(sys.argv[1], get_settings()) or None)

@@ -9,14 +9,18 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from models import migrate
 from settings import ROOT
-from tests.evergrant.running import status_of, wait_until
+from tests.evergrant.running import free_ports, status_of, wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.evergrant.running import Running
 
 pytestmark = pytest.mark.processes
@@ -80,6 +84,36 @@ def test_a_query_is_in_no_log(running: Running) -> None:
     wait_until(lambda: "Invalid request" in running.printed, seconds=5, what="the error log")
     logs = running.printed + "".join(path.read_text() for path in (running.home / "log").iterdir())
     assert "visible" not in logs
+
+
+def probed(name: str, environment: dict[str, str]) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "evergrant.probe", name],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("name", ["web", "worker", "beat", "flower", "sandbox"])
+def test_the_probe_of_a_process_that_works(running: Running, name: str) -> None:
+    assert probed(name, running.environment) == (0, "")
+
+
+def test_the_probe_of_a_process_that_does_not(running: Running, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    status, said = probed("web", running.environment | {"WEB_PORT": str(port)})
+    assert (status, said.startswith(f"web does not answer on port {port}")) == (1, True)
+    url = f"sqlite:///{tmp_path}/other.db"
+    migrate.upgrade(url)
+    assert probed("worker", running.environment | {"DATABASE_URL": url}) == (
+        1,
+        "no sweep has run in the last 30 s\n",
+    )
 
 
 @pytest.mark.parametrize("program", ["valkey-server", "evergrant.serving", "worker", "evergrant.console"])
