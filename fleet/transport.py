@@ -327,10 +327,6 @@ class _Held:
         sys.audit("http.client.connect", self, host, port)
         return sock
 
-    def _tunnel(self) -> None:
-        super()._tunnel()  # type: ignore[misc]
-        self.sock.settimeout(max(_flight().deadline.remaining, 0.001))
-
     def request(self, *args: Any, **kwargs: Any) -> None:
         flight = _flight()
         if self.sock is None:

@@ -73,6 +73,13 @@ def test_a_421_back_and_forth_ends(tesla: Tesla) -> None:
     assert len(tesla.wire.requests) == 2
 
 
+def test_a_421_to_where_we_are_is_not_asked_again(tesla: Tesla) -> None:
+    tesla.answer = (421, {"error": f"use base URL: {tesla.base}/eu"})
+    with pytest.raises(TeslaError):
+        tesla.api.me(TOKEN, "EU", Deadline(5))
+    assert len(tesla.wire.requests) == 1
+
+
 def test_a_region_by_name_only(tesla: Tesla) -> None:
     tesla.answer = (200, {"response": {"region": "na", "fleet_api_base_url": None}})
     assert tesla.api.region(TOKEN, "EU", Deadline(5)) == ("NA", f"{tesla.base}/na")

@@ -164,7 +164,7 @@ def test_the_table_is_whole_and_in_plain_words() -> None:
     ("grant", "body", "code"),
     [
         ("authorization_code", {"error": "invalid_grant"}, "invalid_auth_code"),
-        ("authorization_code", {"error": "invalid_grant", "error_description": "Redirect URI"}, "redirect_mismatch"),
+        ("authorization_code", {"error": "invalid_grant", "message": "Redirect URI"}, "redirect_mismatch"),
         ("authorization_code", {"error": "invalid_grant", "error_description": CLIENT}, "invalid_client"),
         ("client_credentials", {"error": "invalid_grant"}, "client_refused"),
         ("refresh_token", {"error": "invalid_grant", "error_description": "redirect"}, "login_required"),

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from fleet import transport
 from fleet.deadline import Deadline, DeadlinePassed
 from fleet.transport import Answer, NotSent, OutcomeUnknown, call, session
-from tests.fleet.wire import Request, Wire, black_hole, until
+from tests.fleet.wire import Request, Wire, black_hole, reset, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-SLACK = 0.6
+SLACK = 1.0
 """Seconds that a loaded machine may take on top of a deadline."""
 
 FORM = {"refresh_token": "EU_very-secret", "client_secret": "also-secret"}
@@ -108,7 +108,7 @@ class TestAnswers:
     def test_header_sections_that_make_no_sense_are_not_logged(
         self, serve: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        wire = serve(lambda request: request.send(b'HTTP/1.1 200 OK\r\n{"access_token": "seen"}\r\n\r\n'))
+        wire = serve(lambda request: request.send(b'HTTP/1.1 200 OK\r\n{"access_token"="seen"}\r\n\r\n'))
         with caplog.at_level("DEBUG"), contextlib.suppress(OutcomeUnknown):
             post(wire.url, 0.3)
         assert "seen" not in caplog.text
@@ -255,7 +255,7 @@ class TestTheDeadlineIsTotal:
         start = time.monotonic()
         with pytest.raises(OutcomeUnknown, match="deadline passed"):
             post(wire.url, 0.35)
-        assert 0.3 < time.monotonic() - start < 0.35 + SLACK
+        assert 0.3 < time.monotonic() - start < 0.35 + SLACK  # the drip takes some 10 s
 
     def test_an_answer_that_never_comes(self, serve: Any) -> None:
         start = time.monotonic()
@@ -363,7 +363,7 @@ class TestTheDeadlineIsTotal:
                     "POST",
                     f"http://127.0.0.1:{listener.getsockname()[1]}/",
                     deadline=Deadline(0.5),
-                    data=b"x" * 30_000_000,
+                    data=b"x" * 20_000_000,
                 )
             assert time.monotonic() - start < 0.5 + SLACK
 
@@ -394,8 +394,13 @@ class StopsAfterSending(Deadline):
 class TestSent:
     """Whether a request left this process is known exactly."""
 
-    def test_a_stop_between_connecting_and_sending(self, serve: Any) -> None:
-        wire, deadline = serve(ok), Deadline(0.2)
+    @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+    def test_a_stop_between_connecting_and_sending(
+        self, serve: Any, certificate: Any, monkeypatch: pytest.MonkeyPatch, secure: bool
+    ) -> None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
+        wire = serve(ok, certificate.server if secure else None)
+        deadline = Deadline(0.5)
         with pytest.raises(NotSent, match="deadline passed"):
             call(
                 session(),
@@ -517,12 +522,19 @@ class TestSent:
         assert caught.value.partial == came
 
     def test_a_reset_after_the_request(self, serve: Any) -> None:
-        def script(request: Request) -> None:
-            request.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-            request.sock.close()
-
         with pytest.raises(OutcomeUnknown, match="reset"):
-            post(serve(script).url)
+            post(serve(lambda request: request.reset()).url)
+
+    def test_a_connection_that_breaks_before_the_first_byte(self) -> None:
+        """The kernel takes not one byte, so it is known that nothing was sent."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def hook() -> None:
+                sock, _ = listener.accept()
+                reset(sock)
+
+            with pytest.raises(NotSent, match=r"reset|broken pipe"):
+                post(f"http://127.0.0.1:{listener.getsockname()[1]}/", before_send=hook)
 
     def test_a_body_over_the_limit_is_not_read_on(self, serve: Any) -> None:
         def script(request: Request) -> None:
@@ -596,7 +608,7 @@ class TestConnecting:
             addresses([place, place, ("127.0.0.1", wire.port)])
             start = time.monotonic()
             assert post("http://several.example/token").status == 200
-            assert time.monotonic() - start < 2 * transport.STAGGER_SECONDS + SLACK
+            assert time.monotonic() - start < 2 * transport.STAGGER_SECONDS + SLACK < 5
 
     def test_localhost_by_name(self, serve: Any) -> None:
         wire = serve(ok)
@@ -727,15 +739,15 @@ class TestProxies:
         self, serve: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def script(request: Request) -> None:
-            request.wire.closing.wait(0.5)
+            request.wire.closing.wait(0.6)
             request.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
             request.hang()
 
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{serve(script).port}")
         start = time.monotonic()
         with pytest.raises(NotSent, match="deadline passed"):
-            post("https://tesla.example/token", 0.7)
-        assert time.monotonic() - start < 0.95
+            post("https://tesla.example/token", 0.8)
+        assert time.monotonic() - start < 1.1
 
     def test_socks_is_refused_in_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:9")

@@ -50,6 +50,9 @@ class Request:
             if self.wire.closing.wait(seconds):
                 return
 
+    def reset(self) -> None:
+        reset(self.sock)
+
     def hang(self) -> None:
         """Says nothing until the client goes away or the server is closed."""
         self.sock.settimeout(0.02)
@@ -150,6 +153,12 @@ class Wire:
                 length = int(found[1])
         head, _, body = data.partition(b"\r\n\r\n")
         return Request(head + b"\r\n", body, sock, self)
+
+
+def reset(sock: socket.socket) -> None:
+    """Closes with a RST instead of a FIN."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    sock.close()
 
 
 def until(condition: Callable[[], Any], seconds: float = 5) -> Any:
