@@ -33,7 +33,7 @@ class _App(Flask):
     def log_exception(self, exc_info: Any) -> None:
         """The traceback with the correlation id that the page shows; the path without its query."""
         self.logger.error(
-            "%s %s failed: correlation_id=%s",
+            "%s %r failed: correlation_id=%s",
             request.method,
             request.path,
             g.correlation_id,
@@ -56,6 +56,8 @@ def create_app(parts: Parts | None = None) -> Flask:
         SEND_FILE_MAX_AGE_DEFAULT=365 * 24 * 3600,  # their URLs change with their content
         # A form is good for as long as its session.
         WTF_CSRF_TIME_LIMIT=None,
+        # There is no referrer to check (see below); the cookie's prefix keeps strangers from planting theirs.
+        WTF_CSRF_SSL_STRICT=False,
     )
     attach(app.extensions, wire(parts))
     app.before_request(_name_the_request)  # first: even a form that is refused has a correlation id
@@ -84,8 +86,7 @@ def _security_headers(app: Flask, settings: Settings) -> None:
         session_cookie_secure=secure,
         session_cookie_samesite="Lax",
         frame_options="DENY",
-        # The origin and no more: a callback's address carries a code. (None at all breaks the CSRF check.)
-        referrer_policy="strict-origin",
+        referrer_policy="no-referrer",  # a callback's address carries a code
         content_security_policy={
             "default-src": "'self'",
             "base-uri": "'none'",

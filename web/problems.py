@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ TO_YOUR_PAGE = ("To your page", "owner.page")
 HOME = ("To the start page", "pages.landing")
 
 
-@dataclass
+@dataclass(eq=False)
 class Problem(Exception):
     """What the reader of the page has to know.
 
@@ -144,8 +145,8 @@ def install(app: Flask) -> None:
 def show(problem: Problem) -> Response:
     """The page, with its status; logged in one line, without anything that came with the request."""
     current_app.logger.log(
-        20 if problem.status in {404, 405} else 30,
-        "%s %s: cause=%s status=%d correlation_id=%s",
+        logging.INFO if problem.status in {404, 405} else logging.WARNING,
+        "%s %r: cause=%s status=%d correlation_id=%s",
         request.method,
         request.path,
         problem.code,

@@ -32,7 +32,7 @@ def test_every_answer_has_a_strict_policy(lite: Site) -> None:
         assert policy["form-action"] == f"'self' {lite.tesla.url}"
         assert "unsafe" not in str(policy)
         assert response.headers["X-Content-Type-Options"] == "nosniff"
-        assert response.headers["Referrer-Policy"] == "strict-origin"
+        assert response.headers["Referrer-Policy"] == "no-referrer"
         assert response.headers["Cache-Control"] == "no-store"
         assert "Strict-Transport-Security" not in response.headers  # this one is plain http
 
@@ -63,6 +63,12 @@ def test_http_errors_have_a_page(lite: Site, method: str, path: str, status: int
     assert any(response.headers["X-Correlation-Id"] in line for line in lite.log)
     if status == 405:
         assert response.headers["Allow"]
+
+
+def test_an_address_can_not_write_log_lines(lite: Site) -> None:
+    assert lite.browser().get("/x%0aWARNING made up").status_code == 404
+    assert "made up" in lite.log[-1]
+    assert "\n" not in lite.log[-1]
 
 
 def test_a_request_that_is_too_large(lite: Site) -> None:

@@ -402,6 +402,17 @@ def test_cookies_over_https(serve: Callable[..., Site], sqlite: Callable[[], str
     assert_flags(signed_out, "__Host-evergrant=", "Secure", "HttpOnly", "SameSite=Lax", "Path=/")
 
 
+def test_a_whole_visit_over_https(serve: Callable[..., Site], sqlite: Callable[[], str]) -> None:
+    site = serve(sqlite(), public_url="https://grants.example")
+    browser = site.browser()
+    browser.headers["Host"] = "grants.example"  # TLS ends at a proxy in front
+    browser.sign_in()
+    assert "<strong>Alive.</strong>" in browser.get("/owner").text
+    browser.press("/owner", "/owner/refresh")
+    assert "Refreshed just now." in browser.get("/owner").text
+    assert set(browser.cookies.keys()) == {"__Host-evergrant", "__Host-evergrant-browser"}
+
+
 def assert_flags(response: requests.Response, name: str, *flags: str) -> None:
     lines = [line for line in response.raw.headers.getlist("Set-Cookie") if line.startswith(name)]
     assert lines, response.headers
