@@ -1,0 +1,560 @@
+"""One schedule: three workers on two machines, two owners, sweeps, and what befalls them; then calm, and the
+proof that whoever can be alive is."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import logging
+import os
+import random
+import shutil
+import tempfile
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+import fleet.tokens
+import models.attempts
+import models.consent
+import workers.escrow
+import workers.steps
+from fleet.tokens import TokenEndpoint
+from models import consent, grants
+from models.crypto import Keyring
+from models.grants import State
+from tests.simulation.choices import Choices
+from tests.simulation.hints import Breaker, Redis
+from tests.simulation.promises import Promises
+from tests.simulation.table import Table
+from tests.simulation.tesla import ACCESS_MARK, Tesla
+from tests.simulation.weather import Weather
+from tests.simulation.world import NEVER, Actor, BrokenPromise, Turns, World
+from workers.due import Pacing
+from workers.escrow import Escrow
+from workers.lock import OwnerLocks
+from workers.refresh import Refresher, Result, lock_life
+from workers.steps import Step
+from workers.sweep import sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+OWNERS = ("ada", "ben")
+MACHINES = ("A", "B")
+DEADLINE = 15.0
+SWEEP_SECONDS = 5.0
+STORE_SECONDS = 10.0
+"""How long a sign-in tries to store its tokens, as `web.signin` does."""
+
+LONGEST_CALM = 3000
+"""Ticks within which everything has to come to rest."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a schedule ended."""
+
+    seed: int
+    broken: BrokenPromise | None
+    digest: str
+    decisions: list[int]
+    trace: list[str]
+
+
+class Stage:
+    """What schedules share, made once a process: the table's file, the keys, the folder. `with` it."""
+
+    def __init__(self) -> None:
+        memory = Path("/dev/shm")  # noqa: S108 - quicker where there is one; a folder of our own is made in it
+        self.folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None, prefix="simulation-"))
+        self.table = Table(self.folder / "table.sqlite3")
+        self.keyring = Keyring.parse("key:" + base64.b64encode(os.urandom(32)).decode())
+        self.endpoint = TokenEndpoint(url="https://tesla.invalid/token", client_id="app", client_secret="")
+        self.folders = {machine: self.folder / machine for machine in MACHINES}
+        self.schedule: Schedule | None = None
+        self._undo = ExitStack()
+
+    def __enter__(self) -> Stage:
+        self._undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self._undo.callback(self.table.close)
+        self._undo.callback(self.table.raw.close)
+        before = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        self._undo.callback(logging.disable, before)
+        ids = SimpleNamespace(token_hex=lambda count: self._now().ids.getrandbits(8 * count).to_bytes(count).hex())
+        for module, name, stand_in in (
+            (workers.steps, "listener", lambda step, owner: self._now().reached(step, owner)),
+            (fleet.tokens, "call", lambda *args, **kw: self._now().tesla.call(*args, **kw)),
+            (workers.escrow, "os", _Os(self)),
+            (workers.escrow, "secrets", ids),
+            (models.attempts, "secrets", ids),
+            (models.consent, "secrets", ids),
+        ):
+            self._undo.enter_context(replaced(module, name, stand_in))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def _now(self) -> Schedule:
+        assert self.schedule is not None
+        return self.schedule
+
+    def run(
+        self, seed: int, counts: Counter[str] | None = None, *, decisions: Sequence[int] | None = None, traced: bool = False
+    ) -> Run:
+        """Plays one schedule: the seed's, or the seed's with these decisions instead of its own."""
+        self.schedule = schedule = Schedule(self, seed, Choices(seed, decisions), traced=traced)
+        broken = None
+        try:
+            schedule.play()
+        except BrokenPromise as error:
+            broken = error
+        finally:
+            schedule.world.clear()
+            self._empty_folders()
+        if counts is not None:
+            counts.update(schedule.world.counts)
+            counts["schedules"] += 1
+            counts["steps"] += schedule.world.tick
+            counts[f"reading: {schedule.weather.reading()}"] += 1
+        return Run(seed, broken, schedule.promises.digest(), schedule.world.choices.taken, schedule.world.trace or [])
+
+    def _empty_folders(self) -> None:
+        for folder in self.folders.values():
+            try:
+                names = os.listdir(folder)  # noqa: PTH208
+            except OSError:
+                continue
+            for name in names:
+                (folder / name).unlink()
+
+
+class _Os:
+    """The escrow's `os`: a write to the disk is a place to pause, and fails when the disk is full."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def fsync(self, _file: int) -> None:
+        schedule = self._stage.schedule
+        assert schedule is not None
+        schedule.promises.files_written()
+        schedule.world.pause("fsync")
+        actor = schedule.world.current
+        if actor is not None and schedule.world.ms < schedule.full_until[actor.machine]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class _Escrow(Escrow):
+    """With its owners in an order that does not hang on Python's hash seed."""
+
+    def owners(self) -> set[str]:
+        in_order: Any = dict.fromkeys(sorted(super().owners()))
+        return in_order  # type: ignore[no-any-return]
+
+
+@contextmanager
+def replaced(module: Any, name: str, stand_in: object) -> Iterator[None]:
+    """`module.name` is `stand_in` within the block."""
+    before = getattr(module, name)
+    setattr(module, name, stand_in)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+class Schedule:
+    def __init__(self, stage: Stage, seed: int, choices: Choices, *, traced: bool) -> None:
+        counts: Counter[str] = Counter()
+        self.world = world = World(choices, counts, traced=traced)
+        self.weather = weather = Weather(seed, choices, counts)
+        self.tesla = tesla = Tesla(world, weather)
+        self.table = stage.table
+        self.table.open(world, weather)
+        self.redis = redis = Redis(world)
+        self.full_until = dict.fromkeys(MACHINES, 0)
+        self.ids = weather.ids
+        self._keyring = stage.keyring
+        self._pacing = Pacing(0.75, SWEEP_SECONDS, weather.pacing)
+        life = lock_life(DEADLINE)
+        client: Any = redis
+        breaker: Any = Breaker(
+            world, redis, weather.pacing, probe_life=life, always_open=weather.without_breaker
+        )
+        self._refreshers = {
+            machine: Refresher(
+                database=self.table,
+                keyring=stage.keyring,
+                tesla=stage.endpoint,
+                locks=OwnerLocks(client, life=life),
+                breaker=breaker,
+                escrow=_Escrow(keyring=stage.keyring, redis=client, folder=stage.folders[machine]),
+                pacing=self._pacing,
+                attempt_deadline=DEADLINE,
+                sleep=world.sleep,
+                deadline=world.deadline,
+            )
+            for machine in MACHINES
+        }
+        self._parts: Any = SimpleNamespace(
+            database=self.table,
+            redis=redis,
+            breaker=breaker,
+            settings=SimpleNamespace(sweep_seconds=SWEEP_SECONDS, refresh_rate=100, lanes=1),
+        )
+        self.promises = Promises(
+            world,
+            tesla=tesla,
+            table=self.table,
+            redis=redis,
+            folders=stage.folders,
+            keyring=stage.keyring,
+            lock_life=life,
+        )
+        world.ended = self.promises.killed
+
+    # --- the steps --------------------------------------------------------------------------------
+
+    def reached(self, step: Step, owner: str) -> None:
+        """The protocol's listener."""
+        actor = self.world.current
+        if actor is None:
+            return
+        promises = self.promises
+        match step:
+            case Step.LOCKED:
+                promises.passed_the_lock(actor, owner)
+            case Step.DRAINED:
+                promises.drained(actor)
+            case Step.UNLOCKED:
+                promises.let_go(actor, owner)
+            case _:
+                pass
+        self.world.pause(str(step))
+        if step is Step.LOCKED:
+            promises.looked(actor, owner)
+
+    # --- the actors -------------------------------------------------------------------------------
+
+    def _work(self, actor: Actor) -> None:
+        """A worker: takes a task, refreshes, takes the next."""
+        while True:
+            owner = self._take_task(actor)
+            if owner is not None:
+                self._refresh(actor, owner)
+
+    def _take_task(self, actor: Actor) -> str | None:
+        queue = self.redis.queue
+        ready = [task for task in queue if task[0] <= self.world.ms]
+        if ready and self.redis.up:
+            queue.remove(ready[0])
+            return ready[0][1]
+        soonest = min((task[0] for task in queue), default=NEVER)
+        self.world.pause("idle", until=max(soonest, self.redis.away_until if queue else 0))
+        return None
+
+    def _refresh(self, actor: Actor, owner: str, stale: int | None = None, wait: float = 0) -> None:
+        actor.owner = owner
+        try:
+            outcome = self._refreshers[actor.machine].refresh(owner, stale=stale, wait=wait)
+        except SQLAlchemyError:
+            self.world.counts["refresh: the table was away"] += 1
+        else:
+            self.world.counts[f"refresh: {outcome.result}"] += 1
+        self.promises.returned(actor)
+        actor.owner = ""
+
+    def _sweep(self, actor: Actor) -> None:
+        """A sweep every few seconds. Those that would find nothing are left out, which changes nothing."""
+        while True:
+            self.world.pause("idle", until=self._next_sweep(actor))
+            if self._next_sweep(actor) > self.world.ms:
+                continue
+            actor.last = self.world.ms
+            try:
+                sweep(self._parts, self._send)
+            except (SQLAlchemyError, RedisError):
+                self.world.counts["a sweep failed"] += 1
+
+    def _due(self) -> int:
+        return min((row.due for row in self.promises.rows.values()), default=NEVER)
+
+    def _next_sweep(self, actor: Actor) -> int:
+        due = self._due() if self.redis.knows_its_epoch or not self.redis.up else 0
+        return max(due, actor.last + int(SWEEP_SECONDS * 1000))
+
+    def _send(self, owners: Iterable[str]) -> None:
+        for owner in owners:
+            self.redis.touch()
+            fate = self.weather.task()
+            if fate == "lost":
+                continue
+            later = (1, 500, 20_000)[self.world.choices.below(3)] if fate == "late" else 1
+            self.redis.queue.append((self.world.ms + later, owner))
+            if fate == "twice":
+                self.redis.queue.append((self.world.ms + 1, owner))
+        self._wake("worker")
+
+    def _wake(self, kind: str) -> None:
+        for actor in self.world.actors:
+            if actor.kind == kind and actor.at == "idle":
+                self.world.wake(actor)
+
+    def _drain(self, actor: Actor) -> None:
+        """The thread of a worker that takes answers out of the escrow."""
+        while True:
+            self.world.pause("idle", until=NEVER)
+            seconds = 1.0 if self.weather.over else self.weather.slow_drain
+            self.world.pause("waits", until=self.world.ms + int(seconds * 1000))
+            try:
+                self._refreshers[actor.machine].drain_all()
+            except SQLAlchemyError:
+                self.world.counts["a drain failed"] += 1
+
+    def _act(self, actor: Actor) -> None:
+        """An owner signs in again, disconnects or erases."""
+        owner, below = actor.name, self.world.choices.below
+        for _ in range(self.weather.owner_acts):
+            self._idle_until(1 + below(30))
+            what = ("sign in", "disconnect", "erase")[below(3)]
+            self.world.counts[f"owner: {what}"] += 1
+            self.world.say(f"{owner} wants to {what}")
+            if what == "sign in":
+                self._sign_in(owner)
+                continue
+            self.promises.intents[owner] = what
+            try:
+                if what == "erase":
+                    consent.erase(self.table, owner)
+                else:
+                    consent.disconnect(self.table, owner, correlation_id="")
+            except SQLAlchemyError:
+                pass  # a page of apology
+            self.promises.intents.pop(owner)
+            if below(2):
+                self._idle_until(1 + below(10))
+                self._sign_in(owner)
+
+    def _idle_until(self, seconds: int) -> None:
+        if not self.weather.over:
+            self.world.pause("idle", until=self.world.ms + seconds * 1000)
+
+    def _sign_in(self, owner: str) -> None:
+        """As `web.signin` does it: what Tesla gave is stored, with some patience."""
+        while True:
+            token = self.tesla.sign_in(owner)
+            self.promises.intents[owner] = token.family
+            self.world.pause("signed in")
+            due = self._pacing.due_after(self.weather.token_life)
+            patience = self.world.deadline(STORE_SECONDS)
+            while True:
+                try:
+                    self._connect(owner, token.text, due)
+                except SQLAlchemyError:
+                    if patience.passed:
+                        break
+                    self.world.sleep(0.2)
+                else:
+                    self.promises.intents.pop(owner)
+                    return
+            self._idle_until(3)  # and signs in anew
+
+    def _connect(self, owner: str, token: str, due: float) -> None:
+        consent.connect(
+            self.table,
+            self._keyring,
+            owner=owner,
+            access_token=ACCESS_MARK + "0",
+            refresh_token=token,
+            expires_in=self.weather.token_life,
+            due_in=due,
+            requested_scopes="",
+            scopes="",
+            region="NA",
+            fleet_url="",
+            correlation_id="",
+        )
+
+    def _click(self, actor: Actor) -> None:
+        """Somebody on the owner's page wants a fresh token now."""
+        owner, below = actor.name.removeprefix("page of "), self.world.choices.below
+        for _ in range(self.weather.owner_clicks):
+            self._idle_until(1 + below(30))
+            try:
+                with self.table.read() as connection:
+                    grant = grants.read(connection, owner)
+            except SQLAlchemyError:
+                continue
+            if grant is not None:
+                self._refresh(actor, owner, grant.generation, (0, 2, 20)[min(below(8), 2)] if below(2) else 0)
+
+    def _ask_until_it_is_clear(self, actor: Actor) -> None:
+        """Somebody who holds the grant's newest generation wants the next one, and does not give up."""
+        owner = actor.owner = actor.name
+        stale = self.promises.rows[owner].generation
+        for _ in range(20):
+            outcome = self._refreshers[actor.machine].refresh(owner, stale=stale)
+            self.promises.returned(actor)
+            if outcome.result not in {Result.WAITING, Result.IN_FLIGHT, Result.OPERATOR_MUST_ACT}:
+                return
+            self.world.sleep((outcome.retry_in or 1) + 0.5)
+
+    # --- what befalls them ------------------------------------------------------------------------
+
+    def _befall(self, event: str) -> None:
+        world, weather = self.world, self.weather
+        match event:
+            case "wipe":
+                self.promises.wipe_redis()
+                self.promises.changed = True  # the next sweep notices
+            case "redis away":
+                self.redis.go_away(weather.outage_seconds())
+            case "table away":
+                self.table.away_until = world.ms + int(weather.outage_seconds() * 1000)
+            case "disk full":
+                machine = MACHINES[world.choices.below(2)]
+                self.full_until[machine] = world.ms + int(weather.outage_seconds() * 1000)
+            case "jump":
+                world.ms += int(weather.stop_seconds() * 1000)
+            case "withdraw":
+                self.tesla.withdraw(OWNERS[world.choices.below(2)])
+        world.say(event)
+
+    def _start(self, kind: str, name: str, machine: str, wake: int = 0) -> None:
+        run = {
+            "worker": self._work,
+            "sweep": self._sweep,
+            "drain": self._drain,
+            "owner": self._act,
+            "page": self._click,
+            "prover": self._ask_until_it_is_clear,
+        }[kind]
+        actor = Actor(name, kind, machine, run)
+        actor.wake = wake
+        self.world.actors.append(actor)
+
+    def _gone(self, actor: Turns) -> None:
+        """Its process has ended; what the process manager watches is started again."""
+        self.world.actors.remove(actor)
+        self.promises.gone(actor)
+        if isinstance(actor, Actor) and actor.dead and actor.kind in {"worker", "sweep", "drain"}:
+            self._start(actor.kind, actor.name, actor.machine, self.world.ms + 2000)
+
+    # --- the play ---------------------------------------------------------------------------------
+
+    def play(self) -> None:
+        """Raises `BrokenPromise`."""
+        world, weather, promises = self.world, self.weather, self.promises
+        for owner in OWNERS:
+            promises.intents[owner] = (token := self.tesla.sign_in(owner)).family
+            self._connect(owner, token.text, 1 + 4 * weather.pacing.random())
+            del promises.intents[owner]
+        for name, machine in (("worker 1", "A"), ("worker 2", "A"), ("worker 3", "B")):
+            self._start("worker", name, machine)
+        self._start("sweep", "sweep 1", "A")
+        if weather.two_sweeps:
+            self._start("sweep", "sweep 2", "B")
+        for machine in MACHINES:
+            self._start("drain", f"drain {machine}", machine)
+        for owner in OWNERS:
+            if weather.owner_acts:
+                self._start("owner", owner, "")
+            if weather.owner_clicks:
+                self._start("page", f"page of {owner}", "AB"[world.choices.below(2)])
+        while world.tick < weather.ticks and self._turn():
+            pass
+        self._calm()
+        self._prove()
+        promises.look_for_plain_in_the_table()
+        if world.broken is not None:
+            raise world.broken
+
+    def _turn(self) -> bool:
+        """One turn; False when nobody has anything to do any more."""
+        world, weather = self.world, self.weather
+        event = weather.event()
+        if event:
+            self._befall(event)
+        actor = world.choose()
+        if actor is None:
+            return False
+        if actor.kind not in {"tesla", "owner"} and actor.at not in {"idle", "start", "waits"}:
+            strike = weather.strike(actor.at)
+            if strike == "stop":
+                world.freeze(actor, weather.stop_seconds())
+                return True
+            if strike == "kill" and isinstance(actor, Actor):
+                world.kill(actor)
+                self._gone(actor)
+                return True
+        world.turn(actor)
+        if actor.done:
+            self._gone(actor)
+        self._follow()
+        return True
+
+    def _follow(self) -> None:
+        """What hangs on the table and the escrow as they are now."""
+        promises, world = self.promises, self.world
+        if promises.has_files:
+            promises.files_written()
+        if promises.changed:
+            promises.changed = False
+            for actor in world.actors:
+                if isinstance(actor, Actor) and actor.kind == "sweep" and actor.at == "idle":
+                    actor.wake = max(actor.frozen, self._next_sweep(actor))
+        if not promises.escrow_is_empty:
+            for actor in world.actors:
+                if isinstance(actor, Actor) and actor.kind == "drain" and promises.in_reach(actor.machine):
+                    if actor.at == "idle":
+                        world.wake(actor)
+
+    def _calm(self) -> None:
+        """Nothing breaks any more: everything comes to rest, by itself."""
+        world = self.world
+        self.weather.over = True
+        self.redis.away_until = self.table.away_until = 0
+        self.full_until = dict.fromkeys(MACHINES, 0)
+        world.say("calm")
+        for _ in range(LONGEST_CALM):
+            if self._rests() or not self._turn():
+                return
+        world.breaks(8, "it does not come to rest")
+
+    def _rests(self) -> bool:
+        return (
+            not self.redis.queue
+            and self.promises.escrow_is_empty
+            and all(actor.at == "idle" and actor.kind not in {"owner", "page"} for actor in self.world.actors)
+        )
+
+    def _prove(self) -> None:
+        """Whoever can be alive is: the real refresher gets new tokens for them."""
+        world, promises = self.world, self.promises
+        world.retire()
+        for owner, row in promises.rows.items():
+            if row.state == State.DISCONNECTED:
+                continue
+            usable = promises.usable(owner)
+            self._start("prover", f"{owner}", "A")
+            while self._turn():
+                pass
+            after = promises.rows[owner]
+            if usable:
+                if after.state != State.ALIVE or after.current is None or not self.tesla.accepts(after.current):
+                    world.breaks(1, f"{owner} is not alive in the end, and could be: {after.state}")
+            elif after.state != State.NEEDS_CONSENT:
+                world.breaks(4, f"{owner} has no token that Tesla accepts, and is called {after.state}")
