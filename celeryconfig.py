@@ -34,6 +34,7 @@ task_queues = [
     *(Queue(lane, _refresh, routing_key=lane) for lane in all_lanes(_settings.lanes)),
 ]
 task_default_queue = "sweep"
+worker_direct = True  # a queue of each worker's own, for its heartbeat
 task_create_missing_queues = False
 
 beat_scheduler = "celery.beat:Scheduler"  # one entry, nothing worth a file

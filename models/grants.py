@@ -200,3 +200,17 @@ def release_claims(connection: Connection) -> None:
         .where(grants.c.refresh_at <= now(), grants.c.claimed_until > now())
         .values(claimed_until=None)
     )
+
+
+def is_any_overdue(connection: Connection, seconds: float) -> bool:
+    """Whether some grant should have been refreshed `seconds` ago, and nothing else makes it wait."""
+    overdue = (
+        select(grants.c.owner)
+        .where(
+            grants.c.refresh_at <= now(-seconds),
+            passed(grants.c.retry_at),
+            passed(grants.c.attempt_deadline),
+        )
+        .limit(1)
+    )
+    return connection.execute(overdue).first() is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, String, Table, select, update
+from sqlalchemy import Column, String, Table, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from models.session import Database, Instant, metadata, now
@@ -32,3 +32,9 @@ def beaten_within(database: Database, name: str, seconds: float) -> bool:
     with database.read() as connection:
         query = select(pulses.c.name).where(pulses.c.name == name, pulses.c.at > now(-seconds))
         return connection.execute(query).first() is not None
+
+
+def forget(database: Database, seconds: float) -> None:
+    """Forgets what gave no sign of life for `seconds`, e.g. workers that were scaled away."""
+    with database.write() as connection:
+        connection.execute(delete(pulses).where(pulses.c.at <= now(-seconds)))

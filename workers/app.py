@@ -1,19 +1,30 @@
-"""The Celery app: two tasks, `workers.sweep` and `workers.refresh`. Their arguments are ids, never tokens."""
+"""The Celery app: `workers.sweep`, `workers.refresh` and a heartbeat. Arguments are ids, never tokens."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
-from celery.signals import worker_ready, worker_shutting_down
+from celery.signals import (
+    after_setup_logger,
+    after_task_publish,
+    beat_init,
+    worker_ready,
+    worker_shutting_down,
+)
+from celery.utils import worker_direct
+from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from workers.lanes import lane
 from workers.parts import parts
 from workers.refresh import Result
 from workers.sweep import sweep
+from workers.watch import HEARTBEAT_SECONDS, Pulse, Watchdog, silence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,9 +50,17 @@ def refresh_task(owner: str) -> str:
         # Nothing was sent to Tesla; the claim runs out and the sweep comes again.
         log.error("the token table can't be reached (%s)", type(error).__name__)
         return "the token table can't be reached"
+    pulse("refresh").give()
     if outcome.cause is not None and outcome.result is not Result.REFRESHED:
         return f"{outcome.result}: {outcome.cause.code}"
     return outcome.result.value
+
+
+@app.task(name="workers.heartbeat", send_events=False)
+def heartbeat_task(worker: str) -> None:
+    """Comes back to the worker that sent it: its consumer and its pool work."""
+    watchdog().seen()
+    pulse(f"worker:{worker}").give()
 
 
 def send_refreshes(owners: Iterable[str]) -> None:
@@ -52,21 +71,39 @@ def send_refreshes(owners: Iterable[str]) -> None:
             refresh_task.apply_async((owner,), queue=lane(owner, lanes), producer=producer)
 
 
+@cache
+def pulse(name: str) -> Pulse:
+    return Pulse(parts().database, name)
+
+
+@cache
+def watchdog() -> Watchdog:
+    return Watchdog(parts().redis, seconds=silence(parts().settings))
+
+
+# --- a worker's own threads ---------------------------------------------------------------------------
+
 _stopping = threading.Event()
 DRAIN_SECONDS = 1.0
 
 
 @worker_ready.connect
-def _drain_the_escrow(**_: Any) -> None:
-    threading.Thread(target=_drain_until_stopped, name="escrow", daemon=True).start()
+def _start(sender: Any, **_: Any) -> None:
+    # What fell due while no worker was up need not wait for beat.
+    sweep_task.apply_async(queue="sweep", expires=60)
+    for name, work in (
+        ("escrow", _drain_the_escrow),
+        ("heartbeat", lambda: _heartbeat(sender.hostname)),
+    ):
+        threading.Thread(target=work, name=name, daemon=True).start()
 
 
 @worker_shutting_down.connect
-def _stop_draining(**_: Any) -> None:
+def _stop(**_: Any) -> None:
     _stopping.set()
 
 
-def _drain_until_stopped() -> None:
+def _drain_the_escrow() -> None:
     """Takes answers out of the escrow as soon as SQL takes them, whoever put them there."""
     while not _stopping.wait(DRAIN_SECONDS):
         try:
@@ -75,3 +112,37 @@ def _drain_until_stopped() -> None:
             continue  # still away
         except Exception:
             log.exception("the escrow could not be drained")
+
+
+def _heartbeat(worker: str) -> None:
+    while not _stopping.wait(HEARTBEAT_SECONDS):
+        with suppress(OperationalError):  # the broker is away: the watchdog sees that too
+            heartbeat_task.apply_async((worker,), queue=worker_direct(worker), expires=60, retry=False)
+        watchdog().look()
+
+
+# --- beat ---------------------------------------------------------------------------------------------
+
+
+@beat_init.connect
+def _watch_beat(**_: Any) -> None:
+    def sent(**_: Any) -> None:
+        watchdog().seen()
+        pulse("beat").give()
+
+    def watch() -> None:
+        while not _stopping.wait(HEARTBEAT_SECONDS):
+            watchdog().look()
+
+    after_task_publish.connect(sent, weak=False, sender="workers.sweep")
+    threading.Thread(target=watch, name="watchdog", daemon=True).start()
+
+
+# --- the log ------------------------------------------------------------------------------------------
+
+
+@after_setup_logger.connect
+def _quiet(**_: Any) -> None:
+    """One line a refresh is enough, and that one is ours; Flower has the rest."""
+    for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -54,7 +54,7 @@ class Escrow:
             self._write_file(answer, text)
             kept += 1
         except OSError as error:
-            log.error("the escrow's folder takes nothing: %s", error.strerror, extra={"owner": answer.owner})
+            log.error("owner %s: the escrow's folder takes nothing: %s", answer.owner, error.strerror)
         try:
             pipe = self._redis.pipeline(transaction=True)
             pipe.hset(_key(answer.owner), answer.attempt_id, text)
@@ -62,7 +62,7 @@ class Escrow:
             pipe.execute()
             kept += 1
         except RedisError as error:
-            log.error("Redis takes nothing into the escrow: %s", type(error).__name__)
+            log.error("owner %s: Redis takes nothing into the escrow: %s", answer.owner, type(error).__name__)
         if not kept:
             raise EscrowFull
 
@@ -164,7 +164,7 @@ class Escrow:
             )
         except (Unopenable, ValueError) as error:
             # It stays: a key that comes back opens it.
-            log.error("an answer in the escrow does not open: %s", error, extra={"owner": owner})
+            log.error("owner %s: an answer in the escrow does not open: %s", owner, error)
             return None
 
 

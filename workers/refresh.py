@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -59,6 +60,9 @@ GRACE = 1.0
 
 PATIENCE = 2.0
 """Seconds that a refresh waits for its turn in the rate before it gives its claim back."""
+
+SLOW = 1.0
+"""Seconds that SQL may take to store an answer before that answer is put into the escrow as well."""
 
 DATABASE_AWAY = Cause(
     code="database",
@@ -129,6 +133,7 @@ class Refresher:
         self._attempt_deadline = attempt_deadline
         self._sleep = sleep
         self._deadline = deadline
+        self._unsettled: dict[str, tuple[Answer, float]] = {}
 
     # --- who comes second waits -------------------------------------------------------------------
 
@@ -261,23 +266,27 @@ class Refresher:
 
         None when it is in the escrow.
         """
+        self._unsettled[answer.attempt_id] = answer, time.monotonic()
+        try:
+            return self._store_somewhere(answer)
+        finally:
+            del self._unsettled[answer.attempt_id]
+
+    def _store_somewhere(self, answer: Answer) -> Settled | None:
         wait = 0.2
         while True:
             try:
                 settled = self._settle(answer)
             except (SQLAlchemyError, Unopenable) as error:
-                log.error(
-                    "the table does not take an answer of Tesla's (%s)",
-                    type(error).__name__,
-                    extra={"owner": answer.owner},
-                )
+                log.error("%s: SQL does not take the answer (%s)", _line(answer), type(error).__name__)
             else:
                 reached(Step.SETTLED, answer.owner)
+                log.info("%s: %s", _line(answer), settled)
                 return settled
             try:
                 self._escrow.put(answer)
             except EscrowFull:
-                log.critical("neither SQL nor the escrow takes an answer of Tesla's; trying on")
+                log.critical("%s: neither SQL nor the escrow takes the answer; trying on", _line(answer))
                 self._sleep(wait)
                 wait = min(wait * 2, 5.0)
             else:
@@ -292,11 +301,24 @@ class Refresher:
 
     def _drain(self, owner: str) -> None:
         """What Tesla has answered already comes before anything else happens to this grant."""
-        if self._escrow.drain(owner, self._settle):
-            log.info("an answer of Tesla's left the escrow", extra={"owner": owner})
+        try:
+            drained = self._escrow.drain(owner, self._settle)
+        except Unopenable as error:  # it stays there until the key is back
+            log.error("owner %s: an answer can't leave the escrow: %s", owner, error)
+            return
+        if drained:
+            log.info("owner %s: an answer has left the escrow for the table", owner)
 
     def drain_all(self) -> None:
-        """Takes all that is in the escrow, here and in Redis, into the table. Raises SQLAlchemy's errors."""
+        """Takes all that is in the escrow, here and in Redis, into the table; to be called every second.
+
+        Before that, what SQL is slow to take gets a safe place: it may hang instead of refusing. Raises
+        SQLAlchemy's errors.
+        """
+        for answer, since in list(self._unsettled.values()):
+            if time.monotonic() - since > SLOW:
+                with suppress(EscrowFull):
+                    self._escrow.put(answer)
         for owner in self._escrow.owners():
             self._drain(owner)
 
@@ -333,7 +355,7 @@ class Refresher:
                 attempts.give_up(connection, attempt)
         if ended:
             reached(Step.ENDED, attempt.owner)
-            log.warning("needs the owner's consent: %s", rejection, extra={"owner": attempt.owner})
+            log.warning("%s: needs the owner's consent: %s", _line(attempt), rejection)
         return self._explain(self._read(attempt.owner), stale)
 
     def _failed(self, attempt: Attempt, token: str, error: TeslaError, deadline: Deadline) -> Outcome:
@@ -380,13 +402,13 @@ class Refresher:
         except SQLAlchemyError as away:
             log.warning("SQL is away (%s): the attempt ends by its deadline", type(away).__name__)
         reached(Step.ENDED, attempt.owner)
-        log.warning("no tokens: %s", error, extra={"owner": attempt.owner})
+        log.warning("%s: no tokens: %s", _line(attempt), error)
         result = Result.OPERATOR_MUST_ACT if operator else Result.WAITING
         return Outcome(result, cause=error.cause, retry_in=wait)
 
     def _unopenable(self, attempt: Attempt, error: Unopenable) -> Outcome:
         """A key is missing: nothing was sent, nothing is lost, and the operator can put it back."""
-        log.error("a refresh token does not open: %s", error, extra={"owner": attempt.owner})
+        log.error("%s: the refresh token does not open: %s", _line(attempt), error)
         with self._database.write() as connection:
             attempts.end(
                 connection,
@@ -449,3 +471,8 @@ class Refresher:
                     record(connection, kind, reason=reason, detail=detail)
         except SQLAlchemyError as away:
             log.warning("SQL is away (%s): the event is only in this log", type(away).__name__)
+
+
+def _line(what: Attempt | Answer) -> str:
+    """How a line of the log begins: whose grant, and the correlation id that its events carry."""
+    return f"owner {what.owner} [{what.attempt_id if isinstance(what, Answer) else what.id}]"

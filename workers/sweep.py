@@ -21,6 +21,7 @@ CLAIM_SWEEPS = 3
 BATCH = 500
 """Grants claimed in one transaction."""
 
+_FORGOTTEN = 24 * 3600.0
 _EPOCH = "evergrant:epoch"
 
 
@@ -45,6 +46,7 @@ def sweep(parts: Parts, send: Callable[[Iterable[str]], None]) -> int:
             break
     with parts.database.write() as connection:
         spares.erase_ended(connection)
+    pulses.forget(parts.database, _FORGOTTEN)
     return claimed
 
 
