@@ -280,12 +280,13 @@ class Tesla:
         raise Refused(401, "login_required", "The refresh token is expired, used or revoked: sign in again.")
 
     def note_refusal(self, token: str) -> None:
-        """A fault refused this token in Tesla's name: who now tries an older one does so in good faith."""
+        """A fault refused this token in Tesla's name. Unless it was a superseded one, who now tries an older
+        one does so in good faith, until the next new token."""
         with self._store.transaction() as db:
             db.execute(
-                "UPDATE families SET refused_generation = t.generation"
+                "UPDATE families SET refused_generation = newest_generation"
                 " FROM (SELECT family, generation FROM refresh_tokens WHERE hash = ?) AS t"
-                " WHERE id = t.family AND t.generation > ifnull(refused_generation, -1)",
+                " WHERE id = t.family AND t.generation >= ifnull(used_generation, -1)",
                 (fingerprint(token),),
             )
 
@@ -368,10 +369,7 @@ def _issue(db: sqlite3.Connection, sub: str, region: str, family: int, now: floa
     db.execute(
         "INSERT INTO refresh_tokens VALUES (?, ?, ?, ?)", (fingerprint(token), family, generation, now)
     )
-    db.execute(
-        "UPDATE families SET newest_generation = ?, refused_generation = NULL WHERE id = ?",
-        (generation, family),
-    )
+    db.execute("UPDATE families SET newest_generation = ? WHERE id = ?", (generation, family))
     return token
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import time
@@ -41,19 +42,17 @@ def _handle(parameters: dict[str, str], grant: str, call: Call, wire: Wire) -> R
     rule = services().weather.strike("token", call.sub, grant)
     if rule is None:
         return _genuine(parameters, grant, None, wire)
-    if rule.fault.name in {"login_required", "invalid_grant"} and grant == REFRESH:
-        services().tesla.note_refusal(parameters.get("refresh_token", ""))
     if rule.fault.instead is None:
         return _genuine(parameters, grant, rule, wire)
-    if rule.where == "before":
-        return _deliver(rule.fault.instead(rule, None), call, wire)[0]
-    try:
-        issued = _issue(parameters, grant)
-    except Refused:
-        return _deliver(rule.fault.instead(rule, None), call, wire)[0]
-    answer = rule.fault.instead(rule, _encode(_tokens(issued)))
+    issued = None
+    if rule.where == "after":
+        with contextlib.suppress(Refused):
+            issued = _issue(parameters, grant)
+    if rule.fault.name in {"login_required", "invalid_grant"} and grant == REFRESH:
+        services().tesla.note_refusal(parameters.get("refresh_token", ""))
+    answer = rule.fault.instead(rule, None if issued is None else _encode(_tokens(issued)))
     response, received = _deliver(answer, call, wire)
-    if issued.rotated and not (answer.carries_tokens and received):
+    if issued is not None and issued.rotated and not (answer.carries_tokens and received):
         services().record.answer_cut(issued.sub)
     return response
 

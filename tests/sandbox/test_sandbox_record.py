@@ -102,11 +102,12 @@ def test_a_superseded_token_over_http(sandbox: Running, owner: str) -> None:
     assert sandbox.owner(owner)["superseded_presented"] == 1
 
 
-def test_an_older_token_after_a_fault_refused_the_newest(sandbox: Running, owner: str) -> None:
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_an_older_token_after_a_fault_refused_the_newest(sandbox: Running, owner: str, where: str) -> None:
     first = sandbox.sign_in(owner)["refresh_token"]
     second = sandbox.refresh(first).json()["refresh_token"]
     third = sandbox.refresh(second).json()["refresh_token"]
-    sandbox.fault("login_required", owner=owner, count=1)
+    sandbox.fault("login_required", owner=owner, count=1, where=where)
     assert sandbox.refresh(third).status_code == 401
     sandbox.refresh(first)
     seen = sandbox.owner(owner)

@@ -197,7 +197,7 @@ def test_an_older_token_tried_after_the_newest_was_refused_is_counted_apart(
     first = tesla.sign_in()
     second = tesla.refresh(first)
     third = tesla.refresh(second)
-    tesla.tesla.note_refusal(second)  # not the newest: no excuse
+    tesla.tesla.note_refusal(first)  # superseded itself: no excuse
     tesla.refused(first)
     tesla.tesla.note_refusal(third)
     tesla.refused(first)
