@@ -1,4 +1,4 @@
-"""The product's Celery app with a listener at the protocol's steps: ``celery -A tests.chaos.armed worker``."""
+"""The Celery app with a listener at the protocol's steps: ``celery -A tests.chaos.armed worker``."""
 
 from tests.chaos.listener import install
 from workers.app import app

@@ -1,4 +1,4 @@
-"""Machines whose clocks can be set wrong while their processes run, by a library that is preloaded into them."""
+"""Machines whose clocks can be set wrong while their processes run, by a library preloaded into them."""
 
 from __future__ import annotations
 

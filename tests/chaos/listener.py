@@ -1,7 +1,7 @@
 """What listens at the protocol's steps inside a worker or the web app: it notes them, and carries out orders.
 
-A line of the note: monotonic clock (ns), process id, thread id, step, owner, the attempt's id and the SHA-256 of
-the refresh token that its answer brought (where there is an answer; never a token), and an order's number
+A line of the note: monotonic clock (ns), process id, thread id, step, owner, the attempt's id and the SHA-256
+of the refresh token that its answer brought (where there is an answer; never a token), and an order's name
 when it is carried out right behind this line. The monotonic clock is the machine's: all processes share it.
 """
 

@@ -58,7 +58,7 @@ class Child:
             end_with_parent(signal.SIGKILL, parent=parent)
 
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: PLW1509 - between fork and exec it makes one system call
+            self._process = subprocess.Popen(
                 self._command,
                 cwd=ROOT,
                 env=self._environment,

@@ -140,8 +140,12 @@ class Product:
         """What a process of the product is started with: nothing is left to this shell's settings."""
         home = machine.home if machine else self.folder / "elsewhere"
         return (
-            {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG", "TZ", "TMPDIR"}}
-            | {key: "" for key in _LEFT_ALONE}
+            {
+                key: value
+                for key, value in os.environ.items()
+                if key in {"PATH", "HOME", "LANG", "TZ", "TMPDIR"}
+            }
+            | dict.fromkeys(_LEFT_ALONE, "")
             | {
                 "DATABASE_URL": self.url,
                 "REDIS_URL": self.valkey.url,

@@ -15,8 +15,8 @@ SIZE = 4 << 20
 
 
 class Quota:
-    """A file system of `SIZE` bytes of the folder's own where one may be mounted (as root), which is full when it
-    is; elsewhere the folder is closed to its owner, which has the same effect on who writes there."""
+    """As root a file system of `SIZE` bytes of the folder's own, which is full when it is. Elsewhere the
+    folder is closed to its owner, which has the same effect on who writes there."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -32,9 +32,7 @@ class Browser:
         assert there.status_code == 302, there.text
         asked = parse_qs(urlsplit(there.headers["Location"]).query)
         form = {"owner": self.name, "region": "", "scope": asked["scope"], "decision": "allow"}
-        decided = self._session.post(
-            there.headers["Location"], data=form, allow_redirects=False, timeout=20
-        )
+        decided = self._session.post(there.headers["Location"], data=form, allow_redirects=False, timeout=20)
         assert decided.status_code == 303, decided.text
         back = self._session.get(decided.headers["Location"], allow_redirects=False, timeout=20)
         assert (back.status_code, urlsplit(back.headers["Location"]).path) == (303, "/owner"), back.text

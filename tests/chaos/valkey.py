@@ -70,14 +70,21 @@ class Valkey:
         found: list[bytes] = []
         client: Any = self.client
         for key in client.scan_iter(count=1000):
-            kind = client.type(key).decode()
-            read = {
-                "string": lambda k: [client.get(k)],
-                "list": lambda k: client.lrange(k, 0, -1),
-                "set": lambda k: list(client.smembers(k)),
-                "hash": lambda k: [part for pair in client.hgetall(k).items() for part in pair],
-                "zset": lambda k: client.zrange(k, 0, -1),
-            }.get(kind, lambda k: [client.dump(k)])
             with contextlib.suppress(RedisError):
-                found += [key, *(value for value in read(key) if value)]
+                found += [key, *_values(client, key)]
         return found
+
+
+def _values(client: Any, key: bytes) -> list[bytes]:
+    match client.type(key):
+        case b"string":
+            return [client.get(key) or b""]
+        case b"list":
+            return list(client.lrange(key, 0, -1))
+        case b"set":
+            return list(client.smembers(key))
+        case b"zset":
+            return list(client.zrange(key, 0, -1))
+        case b"hash":
+            return [part for pair in client.hgetall(key).items() for part in pair]
+    return [client.dump(key) or b""]

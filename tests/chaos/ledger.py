@@ -1,0 +1,203 @@
+"""The two sides' books: what the sandbox issued, what the product received, stored and holds. Hashes only."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from models.crypto import Keyring
+from models.events import Kind, events
+from models.grants import grants
+from models.spares import spares
+from workers.steps import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from models.session import Database
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line that `tests.chaos.listener` wrote. `at` is the monotonic clock in seconds."""
+
+    at: float
+    pid: int
+    thread: int
+    step: Step
+    owner: str
+    attempt: str
+    token: str
+    order: str
+
+
+@dataclass
+class Issued:
+    """A refresh token that the sandbox issued for an earlier one."""
+
+    owner: str
+    generation: int
+    family: int
+
+
+@dataclass
+class Ledger:
+    issued: dict[str, Issued]  # by the token's hash
+    received: dict[str, str]  # token's hash to attempt: the whole answer, or what was whole of it
+    salvaged: set[str]  # hashes: the answer broke off behind them
+    stored: set[str]  # attempts whose answer was settled in SQL, by the events
+    kept: set[str]  # attempts of which a process noted that SQL or the escrow has the answer
+    current: dict[str, str]  # owner to the hash of the token in the table
+    held: dict[str, set[str]]  # owner to the hashes of all tokens in the table
+    newest: dict[str, str]  # owner to the hash of the token that the sandbox issued last
+    notes: list[Note]
+    windows: list[tuple[float, float]] = field(
+        default_factory=list
+    )  # when, how long: received to first write
+
+    @property
+    def lost_on_the_way(self) -> dict[str, Issued]:
+        """Issued, and never received as a whole."""
+        return {token: issued for token, issued in self.issued.items() if token not in self.received}
+
+    @property
+    def lost_in_the_window(self) -> dict[str, Issued]:
+        """Received by a process that ended before SQL or the escrow had it."""
+        return {
+            token: self.issued[token]
+            for token, attempt in self.received.items()
+            if attempt not in self.kept and attempt not in self.stored and token in self.issued
+        }
+
+    @property
+    def lost_from_the_store(self) -> dict[str, str]:
+        """Token's hash to attempt: SQL or the escrow had it once, and it never came to the table."""
+        return {
+            token: attempt
+            for token, attempt in self.received.items()
+            if attempt in self.kept and attempt not in self.stored
+        }
+
+
+def read(folder: Path, database: Database, keys: str) -> Ledger:
+    """Reads both sides' books. `folder` is the product's."""
+    notes = read_notes(folder / "steps")
+    issued, newest = _issued(folder / "sandbox" / "sandbox.db")
+    received: dict[str, str] = {}
+    salvaged: set[str] = set()
+    kept: set[str] = set()
+    windows: list[tuple[float, float]] = []
+    open_since: dict[tuple[int, int], tuple[str, float]] = {}
+    for note in notes:
+        here = (note.pid, note.thread)
+        if note.step is Step.ANSWERED:
+            received[note.token] = note.attempt
+            open_since[here] = (note.attempt, note.at)
+        elif note.step in {Step.SETTLED, Step.ESCROWED}:
+            kept.add(note.attempt)
+            attempt, since = open_since.pop(here, ("", 0.0))
+            if attempt == note.attempt:
+                windows.append((since, note.at - since))
+            else:
+                received.setdefault(note.token, note.attempt)
+                salvaged.add(note.token)
+    current, held = _held(database, Keyring.parse(keys))
+    return Ledger(
+        issued=issued,
+        received=received,
+        salvaged=salvaged,
+        stored=_stored(database),
+        kept=kept,
+        current=current,
+        held=held,
+        newest=newest,
+        notes=notes,
+        windows=windows,
+    )
+
+
+def read_notes(folder: Path) -> list[Note]:
+    """All processes' notes in the order of their times. A line that a SIGKILL cut short is left out."""
+    notes = []
+    for path in folder.glob("*.log"):
+        for line in path.read_text().splitlines():
+            words = line.split()
+            if len(words) == 8:
+                at, pid, thread, step, owner, attempt, token, order = words
+                notes.append(
+                    Note(int(at) / 1e9, int(pid), int(thread), Step(step), owner, attempt, token, order)
+                )
+    return sorted(notes, key=lambda note: note.at)
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """The value that `share` of all are not above; 0 of none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def median(values: Iterable[float]) -> float:
+    found = list(values)
+    return statistics.median(found) if found else 0.0
+
+
+def fingerprint(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _issued(path: Path) -> tuple[dict[str, Issued], dict[str, str]]:
+    """The tokens that came for an earlier one, and each owner's last."""
+    query = (
+        "SELECT hex(hash) AS hash, owner, refresh_tokens.generation AS generation, family,"
+        " min(refresh_tokens.generation) OVER (PARTITION BY family) AS first,"
+        " max(refresh_tokens.generation) OVER (PARTITION BY owner) AS last"
+        " FROM refresh_tokens JOIN families ON family = id"
+    )
+    issued, newest = {}, {}
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        for token, owner, generation, family, first, last in connection.execute(query):
+            if generation == last:
+                newest[owner] = token.lower()
+            if generation != first:
+                issued[token.lower()] = Issued(owner, generation, family)
+    finally:
+        connection.close()
+    return issued, newest
+
+
+def _stored(database: Database) -> set[str]:
+    settled = [Kind.REFRESHED.value, Kind.SPARE_USED.value, Kind.SPARE_KEPT.value]
+    with database.read() as connection:
+        return set(
+            connection.execute(select(events.c.correlation_id).where(events.c.kind.in_(settled))).scalars()
+        )
+
+
+def _held(database: Database, keyring: Keyring) -> tuple[dict[str, str], dict[str, set[str]]]:
+    current: dict[str, str] = {}
+    held: dict[str, set[str]] = defaultdict(set)
+    with database.read() as connection:
+        for row in connection.execute(select(grants)):
+            for column in ("refresh_token", "previous_refresh_token"):
+                sealed = getattr(row, column)
+                if sealed is not None:
+                    token = fingerprint(
+                        keyring.open(sealed, owner=row.owner, column=column, generation=row.generation)
+                    )
+                    held[row.owner].add(token)
+                    if column == "refresh_token":
+                        current[row.owner] = token
+        for row in connection.execute(select(spares)):
+            token = keyring.open(
+                row.refresh_token, owner=row.owner, column="spare", generation=row.attempt_number
+            )
+            held[row.owner].add(fingerprint(token))
+    return current, dict(held)

@@ -1,0 +1,369 @@
+"""Carries a plan out against a running product, and keeps count of what struck."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import requests
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from models.grants import grants
+from models.session import now
+from tests.chaos import plan as kinds
+from tests.chaos.orders import KILL, STOP
+from tests.chaos.processes import Child, wait_for
+from workers.steps import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.chaos.plan import Act
+    from tests.chaos.product import Product
+    from tests.chaos.signin import Browser
+    from tests.chaos.watch import Watch
+
+TICK = 0.1
+LOOK_SECONDS = 1.0
+
+
+@dataclass
+class Outage:
+    """From when to when (monotonic, s) something was away; `what` is a kind of the plan's."""
+
+    what: str
+    start: float
+    end: float = float("inf")
+
+
+@dataclass
+class Tally:
+    """What struck how often, and what else the judge wants to know of the storm."""
+
+    struck: Counter[str] = field(default_factory=Counter)
+    given: Counter[str] = field(default_factory=Counter)
+    outages: list[Outage] = field(default_factory=list)
+    stops: list[tuple[int, float, float]] = field(default_factory=list)  # process id, from, to
+    withdrawn: set[str] = field(default_factory=set)
+    clicks: Counter[str] = field(default_factory=Counter)  # what came of the presses of a button
+
+
+class Storm:
+    """One storm. `run` returns when its time is over and fair weather has been made."""
+
+    def __init__(
+        self,
+        product: Product,
+        acts: list[Act],
+        browsers: list[Browser],
+        watch: Watch,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self.tally = Tally()
+        self._product = product
+        self._acts = sorted(acts)
+        self._browsers = browsers
+        self._watch = watch
+        self._say = say
+        self._later: list[tuple[float, Callable[[], None]]] = []
+        self._busy: set[str] = set()
+        self._rules: dict[int, tuple[str, dict[str, Any]]] = {}  # in force, as far as we know
+        self._stop_for: dict[int, float] = {}  # order number to seconds
+        self._last_look = 0.0
+        self._clicks: queue.SimpleQueue[Browser | None] = queue.SimpleQueue()
+
+    def run(self, seconds: float) -> None:
+        """Lasts `seconds`; raises TimeoutError when the servers can't be brought back afterwards."""
+        clickers = [threading.Thread(target=self._click, daemon=True) for _ in range(3)]
+        for clicker in clickers:
+            clicker.start()
+        start = time.monotonic()
+        said = 0
+        waiting = list(self._acts)
+        while (passed := time.monotonic() - start) < seconds:
+            for act in [act for act in waiting if act.at <= passed]:
+                if self._begin(act):
+                    waiting.remove(act)
+            self.tick()
+            if passed // 10 > said:
+                said = int(passed // 10)
+                self._progress(passed, seconds)
+            time.sleep(TICK)
+        for _ in clickers:
+            self._clicks.put(None)
+        self._clear()
+        for clicker in clickers:
+            clicker.join(40)
+
+    def tick(self) -> None:
+        """What has to be done all the time."""
+        now_ = time.monotonic()
+        for entry in [entry for entry in self._later if entry[0] <= now_]:
+            self._later.remove(entry)
+            entry[1]()
+        self._tend_the_stopped(now_)
+        self._product.tend()
+        if now_ - self._last_look >= LOOK_SECONDS:
+            self._last_look = now_
+            self._watch.look(self._product.clock_offset)
+
+    # --- acts -------------------------------------------------------------------------------------
+
+    def _begin(self, act: Act) -> bool:
+        """False when it has to wait, because what it would strike is struck already."""
+        given = act.parameters
+        product = self._product
+        kind = act.kind
+        if kind in kinds.KILL_AT.values():
+            product.orders.give(given["step"], KILL)
+        elif kind == kinds.KILL_ANYWHERE:
+            self._struck(kind, _one(product.workers, given["worker"]).send(signal.SIGKILL))
+        elif kind == kinds.KILL_BEAT:
+            self._struck(kind, _one(product.beats, given["beat"]).send(signal.SIGKILL))
+        elif kind == kinds.STOP:
+            self._stop(given)
+        elif kind in {kinds.VALKEY_KILL, kinds.VALKEY_WIPE, kinds.VALKEY_FLUSH}:
+            return self._strike_valkey(kind, given)
+        elif kind in {kinds.STOP_FAST, kinds.STOP_IMMEDIATE, kinds.REFUSE, kinds.FULL_ESCROW}:
+            return self._strike_sql(kind, given)
+        elif kind == kinds.CLOCK:
+            machine = product.machines[given["machine"] % len(product.machines)]
+            if machine.clock is not None:
+                machine.clock.jump(given["to"] if "to" in given else machine.clock.offset + given["by"])
+                self._struck(kind)
+        elif kind == kinds.CLICK:
+            self._clicks.put(self._browsers[int(given["owner"])])
+            self._struck(kind)
+        elif kind == kinds.WITHDRAW:
+            owner = self._browsers[given["owner"]].owner
+            requests.post(f"{product.sandbox_url}/owners/{owner}/withdraw", timeout=10)
+            self.tally.withdrawn.add(owner)
+            self._struck(kind)
+        else:
+            return self._strike_tesla(kind, given)
+        self.tally.given[kind] += 1
+        return True
+
+    def _struck(self, kind: str, did: bool = True) -> None:
+        self.tally.struck[kind] += did
+
+    def _in(self, seconds: float, what: Callable[[], None]) -> None:
+        self._later.append((time.monotonic() + seconds, what))
+
+    def _outage(self, kind: str) -> Outage:
+        outage = Outage(kind, time.monotonic())
+        self.tally.outages.append(outage)
+        return outage
+
+    # --- workers that stand still -----------------------------------------------------------------
+
+    def _stop(self, given: dict[str, Any]) -> None:
+        if given["step"]:
+            order = self._product.orders.give(given["step"], STOP)
+            self._stop_for[order.number] = given["seconds"]
+        else:
+            _one(self._product.workers, given["worker"]).send(signal.SIGSTOP)
+
+    def _tend_the_stopped(self, now_: float) -> None:
+        for worker in self._product.workers:
+            if worker.stopped_since is None:
+                if worker.alive and worker.is_stopped:
+                    worker.stopped_since = now_
+                continue
+            if now_ - worker.stopped_since >= 13.5:
+                self.tally.stops.append((worker.pid or 0, worker.stopped_since - 1, now_ + 1))
+                worker.stopped_since = None
+                self._struck(kinds.STOP, worker.send(signal.SIGCONT))
+
+    # --- Valkey -----------------------------------------------------------------------------------
+
+    def _strike_valkey(self, kind: str, given: dict[str, Any]) -> bool:
+        valkey = self._product.valkey
+        if "valkey" in self._busy:
+            return False
+        self.tally.given[kind] += 1
+        if kind == kinds.VALKEY_FLUSH:
+            self._struck(kind, valkey.flush())
+            return True
+        self._valkey_away(kind, given["seconds"], without_data=kind == kinds.VALKEY_WIPE)
+        return True
+
+    def _valkey_away(self, kind: str, seconds: float, *, without_data: bool) -> None:
+        self._busy.add("valkey")
+        outage = self._outage(kind)
+        self._product.valkey.kill()
+
+        def back() -> None:
+            if self._product.valkey.process.alive:
+                self._in(0.1, back)  # it takes a moment to die
+                return
+            self._product.valkey.start(without_data=without_data)
+            self._struck(kind)
+            outage.end = time.monotonic() + 0.5
+            self._busy.discard("valkey")
+
+        self._in(seconds, back)
+
+    # --- SQL --------------------------------------------------------------------------------------
+
+    def _strike_sql(self, kind: str, given: dict[str, Any]) -> bool:
+        if "sql" in self._busy or (given.get("valkey_away") and "valkey" in self._busy):
+            return False
+        self.tally.given[kind] += 1
+        self._busy.add("sql")
+        outage = self._outage(kind)
+        if kind in {kinds.STOP_FAST, kinds.STOP_IMMEDIATE}:
+            postgresql = self._product.postgresql
+            assert postgresql is not None
+            postgresql.stop(immediate=kind == kinds.STOP_IMMEDIATE)
+
+            def back() -> None:
+                if postgresql.process.alive:
+                    self._in(0.1, back)
+                    return
+                postgresql.start()
+                self._struck(kind)
+                outage.end = time.monotonic() + 1
+                self._in(1, lambda: self._busy.discard("sql"))
+
+            self._in(given["seconds"], back)
+            return True
+        if not self._refuse(refuse=True):
+            self.tally.given[kind] -= 1
+            self.tally.outages.remove(outage)
+            self._busy.discard("sql")
+            return False
+        if given.get("kill"):
+            self._product.orders.give(Step.ESCROWED.value, KILL)
+            self.tally.given[kinds.KILL_AT[Step.ESCROWED]] += 1
+        if kind == kinds.FULL_ESCROW:
+            for machine in self._product.machines:
+                machine.quota.fill()
+            if given["valkey_away"]:
+                self._valkey_away(kinds.FULL_ESCROW_ALONE, given["seconds"] - 0.5, without_data=False)
+
+        def accept() -> None:
+            self._refuse(refuse=False)
+            for machine in self._product.machines:
+                machine.quota.free()
+            self._struck(kind)
+            if kind == kinds.FULL_ESCROW:
+                self._struck(kinds.REFUSE)
+            outage.end = time.monotonic() + 0.5
+            self._in(0.5, lambda: self._busy.discard("sql"))
+
+        self._in(given["seconds"], accept)
+        return True
+
+    def _refuse(self, *, refuse: bool) -> bool:
+        if self._product.postgresql:
+            self._product.postgresql.refuse_writes(refuse=refuse)
+            return True
+        assert self._product.sqlite is not None
+        return self._product.sqlite.refuse_writes(refuse=refuse)
+
+    # --- Tesla ------------------------------------------------------------------------------------
+
+    def _strike_tesla(self, kind: str, given: dict[str, Any]) -> bool:
+        rule = {name: value for name, value in given.items() if name not in {"owner", "parity", "for"}}
+        if "owner" in given:
+            owner = self._holder_of_another(int(given["owner"]) // 2 * 2 + given["parity"])
+            if owner is None:
+                return False  # SQL is away: later
+            rule |= {"owner": owner, "count": 1}
+        number = self._product.fault(grant="refresh_token", **rule)
+        self._rules[number] = (kind, rule)
+        self.tally.given[kind] += 1
+        if "for" in given:
+
+            def over() -> None:
+                self.count_rules()
+                requests.post(f"{self._product.sandbox_url}/faults/clear", data={"rule": number}, timeout=10)
+                self._rules.pop(number, None)
+
+            self._in(given["for"], over)
+        return True
+
+    def _holder_of_another(self, index: int) -> str | None:
+        """The owner of that index or of the next ones who holds a previous refresh token as well."""
+        browsers = [
+            self._browsers[(index + step) % len(self._browsers)] for step in range(0, len(self._browsers), 2)
+        ]
+        wanted = [browser.owner for browser in browsers if browser.owner not in self.tally.withdrawn]
+        aimed_at = {rule.get("owner") for _, rule in self._rules.values()}
+        query = select(grants.c.owner).where(
+            grants.c.previous_refresh_token.is_not(None), grants.c.previous_until > now(60)
+        )
+        try:
+            with self._product.database.read() as connection:
+                holders = set(connection.execute(query).scalars())
+        except SQLAlchemyError:
+            return None
+        return next((owner for owner in wanted if owner in holders and owner not in aimed_at), None)
+
+    def count_rules(self) -> None:
+        """Brings the count of what Tesla's faults struck up to date."""
+        answer = requests.get(f"{self._product.sandbox_url}/faults", timeout=10).json()
+        in_force = {rule["id"]: rule["struck"] for rule in answer["rules"]}
+        for number, (kind, rule) in list(self._rules.items()):
+            struck = in_force.get(number, rule.get("count", 0))
+            self.tally.struck[kind] += struck - rule.get("counted", 0)
+            rule["counted"] = struck
+            if number not in in_force:
+                del self._rules[number]
+
+    # --- owners -----------------------------------------------------------------------------------
+
+    def _click(self) -> None:
+        while (browser := self._clicks.get()) is not None:
+            try:
+                browser.refresh()
+            except (requests.RequestException, AssertionError) as error:
+                self.tally.clicks[type(error).__name__] += 1
+            else:
+                self.tally.clicks["answered"] += 1
+
+    # --- afterwards -------------------------------------------------------------------------------
+
+    def _clear(self) -> None:
+        """Fair weather: whatever is away comes back, whatever stands still goes on."""
+        self.count_rules()
+        self._product.clear_faults()
+        self._product.orders.withdraw_all()
+        wait_for("what was struck last", lambda: not self._later, 40, self.tick)
+        for worker in self._product.workers:
+            if worker.is_stopped:
+                worker.send(signal.SIGCONT)
+                self._struck(kinds.STOP, worker.stopped_since is not None)
+                self.tally.stops.append(
+                    (worker.pid or 0, (worker.stopped_since or 0) - 1, time.monotonic() + 1)
+                )
+            worker.stopped_since = None
+        if self._product.postgresql:
+            for machine in self._product.machines:
+                if machine.clock:
+                    machine.clock.jump(0)
+        wait_for("Valkey", self._product.valkey.answers, 30, self.tick)
+        if self._product.postgresql:
+            wait_for("PostgreSQL", self._product.postgresql.answers, 60, self.tick)
+
+    def _progress(self, passed: float, seconds: float) -> None:
+        self.count_rules()
+        totals = self._product.record()["totals"]
+        alive = sum(worker.alive and worker.stopped_since is None for worker in self._product.workers)
+        self._say(
+            f"{passed:5.0f}/{seconds:.0f} s  {alive} workers up, {totals['calls']} calls, "
+            f"{totals['rotations']} rotations, {sum(self.tally.struck.values())} strikes, "
+            f"{totals['overlaps_live']} overlaps, {totals['superseded_presented']} superseded, "
+            f"{len(self._watch.without_now())} owners without a valid access token"
+        )
+
+
+def _one(children: list[Child], number: float) -> Child:
+    return children[int(number) % len(children)]
