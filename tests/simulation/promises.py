@@ -366,7 +366,9 @@ class Promises:
         """Strict Tesla ends a family because of this call: is anybody of ours to blame?"""
         newest = family.tokens[-1]
         seen = self._seen.get(call.actor, Seen())
-        if newest.lost:
+        if call.ended or call.actor.dead:
+            why = "a request came late, when its client had given up"
+        elif newest.lost:
             why = newest.lost
         elif not newest.received:
             why = "on the way"

@@ -25,7 +25,9 @@ import fleet.tokens
 import models.attempts
 import models.consent
 import workers.escrow
+import workers.refresh
 import workers.steps
+import workers.sweep
 from fleet.tokens import TokenEndpoint
 from models import consent, grants
 from models.crypto import Keyring
@@ -91,6 +93,8 @@ class Stage:
         self._undo.callback(logging.disable, before)
         ids = SimpleNamespace(token_hex=lambda count: self._now().ids.getrandbits(8 * count).to_bytes(count).hex())
         for module, name, stand_in in (
+            (workers.sweep, "pulses", _Nothing()),  # signs of life, no part of the protocol
+            (workers.refresh, "time", SimpleNamespace(monotonic=lambda: self._now().world.ms / 1000)),
             (workers.steps, "listener", lambda step, owner: self._now().reached(step, owner)),
             (fleet.tokens, "call", lambda *args, **kw: self._now().tesla.call(*args, **kw)),
             (workers.escrow, "os", _Os(self)),
@@ -157,6 +161,11 @@ class _Os:
             raise OSError(errno.ENOSPC, "No space left on device")
 
 
+class _Nothing:
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **kw: None
+
+
 class _Escrow(Escrow):
     """With its owners in an order that does not hang on Python's hash seed."""
 
@@ -189,30 +198,18 @@ class Schedule:
         self.ids = weather.ids
         self._keyring = stage.keyring
         self._pacing = Pacing(0.75, SWEEP_SECONDS, weather.pacing)
-        life = lock_life(DEADLINE)
-        client: Any = redis
-        breaker: Any = Breaker(
-            world, redis, weather.pacing, probe_life=life, always_open=weather.without_breaker
+        self._life = lock_life(DEADLINE)
+        self._client: Any = redis
+        self._folders = stage.folders
+        self._endpoint = stage.endpoint
+        self._breaker: Any = Breaker(
+            world, redis, weather.pacing, probe_life=self._life, always_open=weather.without_breaker
         )
-        self._refreshers = {
-            machine: Refresher(
-                database=self.table,
-                keyring=stage.keyring,
-                tesla=stage.endpoint,
-                locks=OwnerLocks(client, life=life),
-                breaker=breaker,
-                escrow=_Escrow(keyring=stage.keyring, redis=client, folder=stage.folders[machine]),
-                pacing=self._pacing,
-                attempt_deadline=DEADLINE,
-                sleep=world.sleep,
-                deadline=world.deadline,
-            )
-            for machine in MACHINES
-        }
+        self._refreshers: dict[str, Refresher] = {}  # by process
         self._parts: Any = SimpleNamespace(
             database=self.table,
             redis=redis,
-            breaker=breaker,
+            breaker=self._breaker,
             settings=SimpleNamespace(sweep_seconds=SWEEP_SECONDS, refresh_rate=100, lanes=1),
         )
         self.promises = Promises(
@@ -222,9 +219,23 @@ class Schedule:
             redis=redis,
             folders=stage.folders,
             keyring=stage.keyring,
-            lock_life=life,
+            lock_life=self._life,
         )
         world.ended = self.promises.killed
+
+    def _refresher(self, machine: str) -> Refresher:
+        return Refresher(
+            database=self.table,
+            keyring=self._keyring,
+            tesla=self._endpoint,
+            locks=OwnerLocks(self._client, life=self._life),
+            breaker=self._breaker,
+            escrow=_Escrow(keyring=self._keyring, redis=self._client, folder=self._folders[machine]),
+            pacing=self._pacing,
+            attempt_deadline=DEADLINE,
+            sleep=self.world.sleep,
+            deadline=self.world.deadline,
+        )
 
     # --- the steps --------------------------------------------------------------------------------
 
@@ -269,7 +280,7 @@ class Schedule:
     def _refresh(self, actor: Actor, owner: str, stale: int | None = None, wait: float = 0) -> None:
         actor.owner = owner
         try:
-            outcome = self._refreshers[actor.machine].refresh(owner, stale=stale, wait=wait)
+            outcome = self._refreshers[actor.process].refresh(owner, stale=stale, wait=wait)
         except SQLAlchemyError:
             self.world.counts["refresh: the table was away"] += 1
         else:
@@ -318,9 +329,9 @@ class Schedule:
         while True:
             self.world.pause("idle", until=NEVER)
             seconds = 1.0 if self.weather.over else self.weather.slow_drain
-            self.world.pause("waits", until=self.world.ms + int(seconds * 1000))
+            self.world.sleep(seconds)
             try:
-                self._refreshers[actor.machine].drain_all()
+                self._refreshers[actor.process].drain_all()
             except SQLAlchemyError:
                 self.world.counts["a drain failed"] += 1
 
@@ -399,18 +410,18 @@ class Schedule:
             except SQLAlchemyError:
                 continue
             if grant is not None:
-                self._refresh(actor, owner, grant.generation, (0, 2, 20)[min(below(8), 2)] if below(2) else 0)
+                self._refresh(actor, owner, grant.generation, (0, 0, 0, 0, 2, 2, 2, 20)[below(8)])
 
     def _ask_until_it_is_clear(self, actor: Actor) -> None:
         """Somebody who holds the grant's newest generation wants the next one, and does not give up."""
         owner = actor.owner = actor.name
         stale = self.promises.rows[owner].generation
         for _ in range(20):
-            outcome = self._refreshers[actor.machine].refresh(owner, stale=stale)
+            outcome = self._refreshers[actor.process].refresh(owner, stale=stale)
             self.promises.returned(actor)
             if outcome.result not in {Result.WAITING, Result.IN_FLIGHT, Result.OPERATOR_MUST_ACT}:
                 return
-            self.world.sleep((outcome.retry_in or 1) + 0.5)
+            self.world.sleep((outcome.retry_in or 5) + 0.5)
 
     # --- what befalls them ------------------------------------------------------------------------
 
@@ -434,24 +445,45 @@ class Schedule:
         world.say(event)
 
     def _start(self, kind: str, name: str, machine: str, wake: int = 0) -> None:
-        run = {
-            "worker": self._work,
-            "sweep": self._sweep,
-            "drain": self._drain,
-            "owner": self._act,
-            "page": self._click,
-            "prover": self._ask_until_it_is_clear,
+        """Starts a process."""
+        threads = {
+            "worker": {"worker": self._work, "drain": self._drain},
+            "sweep": {"sweep": self._sweep},
+            "owner": {"owner": self._act},
+            "page": {"page": self._click},
+            "prover": {"prover": self._ask_until_it_is_clear},
         }[kind]
-        actor = Actor(name, kind, machine, run)
-        actor.wake = wake
-        self.world.actors.append(actor)
+        if machine:
+            self._refreshers[name] = self._refresher(machine)
+        for thread, run in threads.items():
+            actor = Actor(name if thread == kind else f"{thread} of {name}", thread, name, machine, run)
+            actor.wake = wake
+            self.world.actors.append(actor)
+
+    def _process_of(self, actor: Actor) -> list[Actor]:
+        """All its threads that live."""
+        return [
+            other
+            for other in self.world.actors
+            if isinstance(other, Actor) and other.process == actor.process and not other.done
+        ]
 
     def _gone(self, actor: Turns) -> None:
-        """Its process has ended; what the process manager watches is started again."""
+        """It has ended. If it was killed, so are its process's other threads; and what the process manager watches
+        is started again."""
         self.world.actors.remove(actor)
+        if not isinstance(actor, Actor):
+            return
         self.promises.gone(actor)
-        if isinstance(actor, Actor) and actor.dead and actor.kind in {"worker", "sweep", "drain"}:
-            self._start(actor.kind, actor.name, actor.machine, self.world.ms + 2000)
+        if not actor.dead:
+            return
+        for other in self._process_of(actor):
+            self.world.kill(other)
+            self.world.actors.remove(other)
+            self.promises.gone(other)
+        kind = "worker" if actor.kind == "drain" else actor.kind
+        if kind in {"worker", "sweep"}:
+            self._start(kind, actor.process, actor.machine, self.world.ms + 2000)
 
     # --- the play ---------------------------------------------------------------------------------
 
@@ -467,8 +499,6 @@ class Schedule:
         self._start("sweep", "sweep 1", "A")
         if weather.two_sweeps:
             self._start("sweep", "sweep 2", "B")
-        for machine in MACHINES:
-            self._start("drain", f"drain {machine}", machine)
         for owner in OWNERS:
             if weather.owner_acts:
                 self._start("owner", owner, "")
@@ -491,12 +521,14 @@ class Schedule:
         actor = world.choose()
         if actor is None:
             return False
-        if actor.kind not in {"tesla", "owner"} and actor.at not in {"idle", "start", "waits"}:
+        if isinstance(actor, Actor) and actor.kind != "owner" and actor.at not in {"idle", "start"}:
             strike = weather.strike(actor.at)
             if strike == "stop":
-                world.freeze(actor, weather.stop_seconds())
+                seconds = weather.stop_seconds()
+                for thread in self._process_of(actor):
+                    world.freeze(thread, seconds)
                 return True
-            if strike == "kill" and isinstance(actor, Actor):
+            if strike == "kill":
                 world.kill(actor)
                 self._gone(actor)
                 return True
@@ -516,11 +548,14 @@ class Schedule:
             for actor in world.actors:
                 if isinstance(actor, Actor) and actor.kind == "sweep" and actor.at == "idle":
                     actor.wake = max(actor.frozen, self._next_sweep(actor))
-        if not promises.escrow_is_empty:
-            for actor in world.actors:
-                if isinstance(actor, Actor) and actor.kind == "drain" and promises.in_reach(actor.machine):
-                    if actor.at == "idle":
-                        world.wake(actor)
+        for actor in world.actors:
+            if (
+                isinstance(actor, Actor)
+                and actor.kind == "drain"
+                and actor.at == "idle"
+                and (promises.in_reach(actor.machine) or self._refreshers[actor.process]._unsettled)
+            ):
+                world.wake(actor)
 
     def _calm(self) -> None:
         """Nothing breaks any more: everything comes to rest, by itself."""

@@ -65,7 +65,7 @@ class Table(Database):
     @contextmanager
     def write(self) -> Iterator[Connection]:
         actor = self.world.current
-        self.world.pause("table")
+        self.world.pause("table", until=self.world.ms + (0 if actor is None else self.weather.hang()))
         self._touch()
         with super().write() as connection:
             yield connection

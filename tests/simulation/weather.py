@@ -28,7 +28,7 @@ PLACES = (
 )
 """Where an actor that is at work may pause."""
 
-STOPS = (3.0, 14.5, 17.0, 40.0, 150.0)
+STOPS = (3.0, 14.5, 17.0, 40.0, 70.0)
 """For how many seconds a process is stopped: within its deadline, at its edge, past it, past the lock, for long."""
 
 OUTAGES = (1.0, 10.0, 20.0, 60.0)
@@ -47,12 +47,12 @@ class Weather:
         self.strict = draw.random() < 0.25
         self.reuse_kills = draw.random() < 0.5
         self.sign_in_revokes = draw.random() < 0.5
-        self.token_life = draw.choice((30, 60, 60, 300, 28800))
+        self.token_life = draw.choice((60, 300, 300, 28800))
         self.without_breaker = draw.random() < 0.5
         self.calm = draw.random() < 0.08  # nothing breaks, tasks are still sent twice
         self.pacing = random.Random(f"pacing {seed}")
         self.ids = random.Random(f"ids {seed}")
-        self.ticks = draw.choice((60, 100, 160))
+        self.ticks = draw.choice((50, 80, 130))
         self.over = False  # from now on nothing breaks
 
         def some(kinds: tuple[str, ...], share: float) -> tuple[str, ...]:
@@ -70,6 +70,7 @@ class Weather:
         self.unreachable_share = draw.choice((0.0, 0.0, 0.1))
         self.refusal_share = draw.choice((0.0, 0.0, 0.05, 0.3))
         self.refusals = some(("before", "after", "killed before", "killed after"), 0.5)
+        self.hang_share = draw.choice((0.0, 0.0, 0.0, 0.05))
         self.task_share = draw.choice((0.2, 0.4))
         self.owner_acts = draw.choice((0, 0, 1, 2))
         self.owner_clicks = draw.choice((0, 0, 1, 2))
@@ -133,6 +134,13 @@ class Weather:
         kind = self.refusals[self._choices.below(len(self.refusals))]
         self._counts[f"commit: {kind}"] += 1
         return kind
+
+    def hang(self) -> int:
+        """For how many milliseconds the table does not answer, the thread that asks and nobody else."""
+        if not self.broken or not self.hang_share or not self._choices.chance(self.hang_share):
+            return 0
+        self._counts["the table hangs"] += 1
+        return (2_000, 14_000, 18_000, 40_000)[self._choices.below(4)]
 
     # --- the scheduler's ----------------------------------------------------------------------------
 

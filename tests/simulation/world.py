@@ -54,10 +54,13 @@ class Turns:
 
 
 class Actor(Turns):
-    """One process, or one thread of control in it, on `machine` ("" for whoever is on none)."""
+    """A thread of `process` on `machine` ("" for whoever is on none)."""
 
-    def __init__(self, name: str, kind: str, machine: str, run: Callable[[Actor], None]) -> None:
+    def __init__(
+        self, name: str, kind: str, process: str, machine: str, run: Callable[[Actor], None]
+    ) -> None:
         super().__init__(name, kind)
+        self.process = process
         self.machine = machine
         self.last = -NEVER  # when it last did what it does from time to time: milliseconds
         self.memory: object = None  # the refresh token that it holds and that is nowhere durable yet
