@@ -90,6 +90,25 @@ class Table(Database):
         if self.world.ms < self.away_until:
             raise _refused()
 
+    def row(self, owner: str) -> dict[str, Any]:
+        """An owner's row as it is."""
+        found = self.raw.execute("SELECT * FROM grants WHERE owner = ?", (owner,))
+        (values,) = found
+        return dict(zip((name for name, *_ in found.description), values, strict=True))
+
+    def put(self, row: dict[str, Any], **changed: object) -> None:
+        """Writes an owner's row as it was, but for what is changed."""
+        values = row | changed
+        marks = ", ".join("?" * len(values))
+        self.raw.execute(
+            f"INSERT OR REPLACE INTO grants ({', '.join(values)}) VALUES ({marks})",  # noqa: S608
+            list(values.values()),
+        )
+
+    def events(self) -> list[tuple[str, int]]:
+        """How many of each kind there are."""
+        return self.raw.execute("SELECT kind, count(*) FROM events GROUP BY kind ORDER BY kind").fetchall()
+
     def bytes(self) -> bytes:
         """All of it, erased rows too."""
         return self.path.read_bytes()

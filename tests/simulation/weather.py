@@ -25,15 +25,19 @@ PLACES = (
     "redis",
     "forget",
     "asleep",
+    "signed in",
 )
 """Where an actor that is at work may pause."""
+
+HOTTEST = (*PLACES, *("written", "connected", "sent", "answered", "sent", "answered", "table", "committed") * 4)
+"""Where schedules have faults most often: around the call to Tesla and what is stored of it."""
 
 STOPS = (3.0, 14.5, 17.0, 40.0, 70.0)
 """For how many seconds a process is stopped: within its deadline, at its edge, past it, past the lock, for long."""
 
 OUTAGES = (1.0, 10.0, 20.0, 60.0)
 
-WORLD_EVENTS = ("wipe", "redis away", "table away", "disk full", "jump", "withdraw")
+WORLD_EVENTS = ("wipe", "redis away", "table away", "disk full", "jump")
 
 BEFORE = ("503", "429", "invalid_client", "request lost")
 AFTER = ("silence", "cut", "cut behind the refresh token", "503 afterwards", "HTML", "not rotated")
@@ -52,27 +56,28 @@ class Weather:
         self.calm = draw.random() < 0.08  # nothing breaks, tasks are still sent twice
         self.pacing = random.Random(f"pacing {seed}")
         self.ids = random.Random(f"ids {seed}")
-        self.ticks = draw.choice((50, 80, 130))
+        self.ticks = draw.choice((40, 70, 110))
         self.over = False  # from now on nothing breaks
 
         def some(kinds: tuple[str, ...], share: float) -> tuple[str, ...]:
             return tuple(kind for kind in kinds if draw.random() < share)
 
-        self.events = some(WORLD_EVENTS, 0.4)
+        self.events = some(WORLD_EVENTS, 0.4) + some(("withdraw",), 0.1)
         self.event_share = draw.choice((0.01, 0.03, 0.08))
         self.kill_share = draw.choice((0.0, 0.0, 0.01, 0.04))
-        self.stop_share = draw.choice((0.0, 0.0, 0.02, 0.06))
-        self.hot = {place: draw.choice(("kill", "stop", "either")) for place in draw.sample(PLACES, draw.choice((0, 1, 2)))}
+        self.stop_share = draw.choice((0.0, 0.0, 0.02, 0.06, 0.15))
+        self.hot = {place: draw.choice(("kill", "stop", "either")) for place in draw.sample(HOTTEST, draw.choice((0, 1, 2)))}
+        self.sweeps_struck = draw.random() < 0.2
         self.strikes = draw.choice((2, 4, 8))  # kills and stops
         self.fates = some(BEFORE + AFTER, 0.35)
         self.fate_share = draw.choice((0.0, 0.2, 0.5)) if self.fates else 0.0
-        self.slow_share = draw.choice((0.0, 0.0, 0.1, 0.4))
+        self.slow_share = draw.choice((0.0, 0.0, 0.1, 0.3))
         self.unreachable_share = draw.choice((0.0, 0.0, 0.1))
         self.refusal_share = draw.choice((0.0, 0.0, 0.05, 0.3))
         self.refusals = some(("before", "after", "killed before", "killed after"), 0.5)
         self.hang_share = draw.choice((0.0, 0.0, 0.0, 0.05))
         self.task_share = draw.choice((0.2, 0.4))
-        self.owner_acts = draw.choice((0, 0, 1, 2))
+        self.owner_acts = draw.choice((0, 0, 0, 1, 2))
         self.owner_clicks = draw.choice((0, 0, 1, 2))
         self.two_sweeps = draw.random() < 0.3
         self.slow_drain = draw.choice((1.0, 1.0, 10.0, 60.0))
@@ -149,7 +154,7 @@ class Weather:
         if not self.broken or not self.strikes:
             return ""
         kind = self.hot.get(place)
-        if kind is not None and self._choices.chance(0.3):
+        if kind is not None and self._choices.chance(0.5):
             if kind == "either":
                 kind = ("kill", "stop")[self._choices.below(2)]
         elif self.kill_share and self._choices.chance(self.kill_share):
