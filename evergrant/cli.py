@@ -43,6 +43,24 @@ def run(name: str) -> None:
     become(name)
 
 
+@cli.group()
+def owners() -> None:
+    """Look after owners' grants."""
+
+
+@owners.command()
+@click.argument("owner")
+@click.option("--wait", default=30.0, show_default=True, help="Seconds to wait for another process's result.")
+def refresh(owner: str, wait: float) -> None:
+    """Refresh the grant of OWNER (Tesla's id of the account) now. Exit code 1 when that did not work."""
+    from evergrant import owners as work
+
+    outcome = work.refresh(owner, wait=wait)
+    click.echo(work.sentence(outcome), err=outcome.result not in work.GOOD)
+    if outcome.result not in work.GOOD:
+        sys.exit(1)
+
+
 def main() -> None:
     """Run the command line; what keeps it from running ends as sentences on stderr and exit code 2."""
     try:
