@@ -10,25 +10,20 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from fleet.deadline import Deadline
-from models import migrate, pulses
+from models import migrate
+from workers.watch import stall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flask import Response
 
-    from settings import Settings
     from workers.parts import Parts
 
 ANSWER_SECONDS = 2.5
 """All checks together; what has not answered by then has failed."""
 
 OK = "ok"
-
-
-def sweep_seconds(settings: Settings) -> float:
-    """How long ago, in seconds, the last sweep may be before refreshes count as stalled."""
-    return max(30.0, 4 * settings.sweep_seconds)
 
 
 class Check:
@@ -71,7 +66,7 @@ def blueprint(parts: Parts) -> Blueprint:
     checks = {
         "sql": Check(lambda: _sql(parts)),
         "redis": Check(lambda: _redis(parts)),
-        "sweep": Check(lambda: _sweep(parts)),
+        "refreshes": Check(lambda: _refreshes(parts)),
     }
 
     @health.get("/healthz")
@@ -110,11 +105,8 @@ def _redis(parts: Parts) -> str:
     return OK
 
 
-def _sweep(parts: Parts) -> str:
-    seconds = sweep_seconds(parts.settings)
+def _refreshes(parts: Parts) -> str:
     try:
-        if pulses.beaten_within(parts.database, "sweep", seconds):
-            return OK
+        return stall(parts.database, parts.breaker, parts.settings) or OK
     except SQLAlchemyError:
-        return "unknown: the token table does not say when a sweep last ran"
-    return f"no sweep has run in the last {seconds:.0f} s: is a worker up, and beat?"
+        return "unknown: the token table does not say when the last one was"

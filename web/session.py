@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from flask import session
+from flask_wtf.csrf import generate_csrf
 
 if TYPE_CHECKING:
     from settings import Settings
@@ -41,6 +42,8 @@ def start_session(owner: str) -> None:
     session.clear()
     session.permanent = True
     session[_OWNER] = owner
+    # Made now and not by the first form: pages that two tabs open at once would each make another.
+    generate_csrf()
 
 
 def end_session() -> None:

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text, update
 
 from models import pulses
+from models.grants import grants
 from models.session import now
 
 if TYPE_CHECKING:
@@ -41,15 +42,31 @@ def checks(site: Site, status: int) -> dict[str, str]:
     return answers
 
 
-def test_ready_once_a_sweep_has_run(site: Site) -> None:
+def alive(site: Site) -> None:
+    for name in ("beat", "sweep"):
+        pulses.beat(site.parts.database, name)
+
+
+def test_ready_while_refreshes_go_on(site: Site) -> None:
     answers = checks(site, 503)
     assert (answers["sql"], answers["redis"]) == ("ok", "ok")
-    assert "no sweep has run in the last 30 s" in answers["sweep"]
-    pulses.beat(site.parts.database, "sweep")
-    assert checks(site, 200) == {"sql": "ok", "redis": "ok", "sweep": "ok"}
+    assert "no beat in the last 30 s" in answers["refreshes"]
+    pulses.beat(site.parts.database, "beat")
+    assert "no sweep in the last 30 s" in checks(site, 503)["refreshes"]
+    alive(site)
+    assert checks(site, 200) == {"sql": "ok", "redis": "ok", "refreshes": "ok"}
     with site.parts.database.write() as connection:
         connection.execute(update(pulses.pulses).values(at=now(-31)))
-    assert "sweep" in checks(site, 503)
+    assert "no beat" in checks(site, 503)["refreshes"]
+
+
+def test_processes_that_are_up_and_refresh_nothing(site: Site) -> None:
+    site.browser().sign_in()
+    alive(site)
+    assert checks(site, 200)["refreshes"] == "ok"
+    with site.parts.database.write() as connection:
+        connection.execute(update(grants).values(refresh_at=now(-31)))
+    assert "no refresh has ended" in checks(site, 503)["refreshes"]
 
 
 def test_a_table_of_another_version(site: Site) -> None:
@@ -60,10 +77,10 @@ def test_a_table_of_another_version(site: Site) -> None:
 
 def test_redis_is_away(serve: Callable[..., Site], sqlite: Callable[[], str], closed: int) -> None:
     site = serve(sqlite(), redis_url=f"redis://:the-redis-password@127.0.0.1:{closed}/0")
-    pulses.beat(site.parts.database, "sweep")
+    alive(site)
     answers = checks(site, 503)
     assert "Redis can't be reached" in answers["redis"]
-    assert (answers["sql"], answers["sweep"]) == ("ok", "ok")
+    assert (answers["sql"], answers["refreshes"]) == ("ok", "ok")
     assert "password" not in str(answers)
 
 
@@ -71,7 +88,7 @@ def test_sql_is_away_and_says_no_more_than_that(serve: Callable[..., Site], clos
     site = serve(f"postgresql://me:the-database-password@127.0.0.1:{closed}/evergrant")
     answers = checks(site, 503)
     assert "can't be reached" in answers["sql"]
-    assert "unknown" in answers["sweep"]
+    assert "unknown" in answers["refreshes"]
     assert "password" not in str(answers)
 
 
