@@ -1,15 +1,17 @@
 """Whether one of the product's processes works, for containers' health checks.
 
 ``python -m evergrant.probe NAME`` ends with 0 when it does; else with 1 and the reason in words. For worker
-and beat that is more than being up: sweeps have to run, since a worker can lose its broker and not notice
-(celery issues 8030, 9054, 10205).
+and beat that is more than being up: something of theirs has to have come through the broker, which a worker
+can lose without noticing (celery issues 8030, 9054, 10205).
 """
 
 from __future__ import annotations
 
 import http.client
+import socket
 import sys
 
+from evergrant.programs import WORKER
 from settings import Settings, get_settings
 
 TIMEOUT = 4.0
@@ -19,7 +21,7 @@ TIMEOUT = 4.0
 def probe(name: str, settings: Settings) -> str:
     """What is wrong with the process called `name` ("web", "worker", …); empty when nothing is."""
     if name in {"worker", "beat"}:
-        return _sweeps(settings)
+        return _sign_of_life(name, settings)
     port, path = {
         "web": (settings.web_port, "/healthz"),
         "flower": (settings.flower_port, "/healthcheck"),
@@ -36,17 +38,18 @@ def probe(name: str, settings: Settings) -> str:
     return "" if status < 400 else f"{name} answers {status} to {path}"
 
 
-def _sweeps(settings: Settings) -> str:
+def _sign_of_life(name: str, settings: Settings) -> str:
     from models import pulses
     from models.session import Database
-    from web.health import sweep_seconds
+    from workers.watch import silence
 
+    seconds = silence(settings)
+    pulse = f"worker:{WORKER}@{socket.gethostname()}" if name == "worker" else name
     database = Database(settings.database)
     try:
-        seconds = sweep_seconds(settings)
-        if pulses.beaten_within(database, "sweep", seconds):
+        if pulses.beaten_within(database, pulse, seconds):
             return ""
-        return f"no sweep has run in the last {seconds:.0f} s"
+        return f"no sign of life of this {name} in the last {seconds:.0f} s"
     finally:
         database.close()
 

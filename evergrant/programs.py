@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SERVICES, GROUND = "services", "ground"
+WORKER = "up"
+"""The worker's name before the host's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,14 @@ def programs(settings: Settings, *, valkey: list[str] | None) -> list[Program]:
             # Named apart from a plain `celery -A workers worker`, which a person may run besides this one.
             command=[
                 *celery,
-                *["worker", "--hostname", "up@%h", "--without-gossip", "--without-mingle", "--loglevel"],
+                *[
+                    "worker",
+                    "--hostname",
+                    f"{WORKER}@%h",
+                    "--without-gossip",
+                    "--without-mingle",
+                    "--loglevel",
+                ],
                 level,
             ],
             stop_seconds=7,

@@ -56,7 +56,7 @@ def postgresql(postgresql_server: str) -> Iterator[Callable[[], str]]:
 
     def run(statement: str) -> None:
         with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[arg-type]
+            connection.execute(statement)
 
     def create(name: str, template: str = "template1") -> str:
         run(f"CREATE DATABASE {name} TEMPLATE {template}")

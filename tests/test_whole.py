@@ -87,7 +87,8 @@ class Product:
     def valkey(self) -> bytes:
         """All that Valkey holds."""
         redis = Redis(unix_socket_path=str(self.running.home / "valkey" / "valkey.sock"))
-        return b"".join(key + (redis.dump(key) or b"") for key in redis.keys("*"))
+        held = [(str(key).encode(), redis.dump(key) or b"") for key in redis.keys("*")]
+        return b"".join(key + bytes(value) for key, value in held)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

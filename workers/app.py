@@ -115,9 +115,10 @@ def _drain_the_escrow() -> None:
 
 
 def _heartbeat(worker: str) -> None:
-    while not _stopping.wait(HEARTBEAT_SECONDS):
+    while not _stopping.is_set():
         with suppress(OperationalError):  # the broker is away: the watchdog sees that too
             heartbeat_task.apply_async((worker,), queue=worker_direct(worker), expires=60, retry=False)
+        _stopping.wait(HEARTBEAT_SECONDS)
         watchdog().look()
 
 

@@ -102,7 +102,7 @@ def probed(name: str, environment: dict[str, str]) -> tuple[int, str]:
 
 @pytest.mark.parametrize("name", ["web", "worker", "beat", "flower", "sandbox"])
 def test_the_probe_of_a_process_that_works(running: Running, name: str) -> None:
-    assert probed(name, running.environment) == (0, "")
+    wait_until(lambda: probed(name, running.environment) == (0, ""), seconds=20, what=f"the probe of {name}")
 
 
 def test_the_probe_of_a_process_that_does_not(running: Running, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_the_probe_of_a_process_that_does_not(running: Running, tmp_path: Path) 
     migrate.upgrade(url)
     assert probed("worker", running.environment | {"DATABASE_URL": url}) == (
         1,
-        "no sweep has run in the last 30 s\n",
+        "no sign of life of this worker in the last 60 s\n",
     )
 
 

@@ -115,7 +115,7 @@ def make(
             "attempt_deadline": 5,
             "refresh_rate": 1000,
         }
-        built.append(build(Settings(_env_file=None, **values | changes)))  # type: ignore[call-arg]
+        built.append(build(Settings(_env_file=None, **values | changes)))
         return built[-1]
 
     yield parts
