@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help up test test-browser lint format lock migrate env clean
+.PHONY: help up test test-browser simulate chaos screenshots lint format lock migrate env clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -23,6 +23,15 @@ test: $(DEV) ## Run every test but the browser's (ARGS="-k sweep" picks some)
 
 test-browser: $(DEV) ## Run the tests that drive a real Chromium
 	@exec $(BIN)/python -m pytest -m browser $(ARGS)
+
+simulate: $(DEV) ## Play many schedules of the refresh protocol in virtual time (ARGS="--schedules 100000")
+	@exec $(BIN)/python -m tests.simulation $(ARGS)
+
+chaos: $(DEV) ## Break everything under a running product (ARGS="--owners 200 --seconds 600 --database postgresql")
+	@exec $(BIN)/python -m tests.chaos $(ARGS)
+
+screenshots: $(DEV) ## Take the pictures of the README from a running product
+	@PYTHONPATH=. $(BIN)/python docs/screenshots.py
 
 lint: $(DEV) ## Check style, types and the direction of imports
 	@$(BIN)/ruff check .

@@ -70,7 +70,9 @@ def connect(
             ),
         }
 
+    tries = 3
     while True:
+        tries -= 1
         try:
             with database.write() as connection:
                 found = connection.execute(
@@ -102,7 +104,9 @@ def connect(
                 )
             return generation
         except IntegrityError:
-            continue  # the same owner's first sign-in, twice at once: the row is there now
+            # The same owner's first sign-in, twice at once: the row is there now.
+            if not tries:
+                raise
 
 
 def disconnect(database: Database, owner: str, *, correlation_id: str) -> bool:
