@@ -11,6 +11,8 @@ RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 # More words for the program behind a target: make test ARGS="-k sweep -x"
 ARGS ?=
+# Tests mostly wait, for processes and for time: several files at once.
+PARALLEL ?= --numprocesses 4 --dist loadfile
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +21,7 @@ up: $(RUNTIME) ## Run the whole product here; Ctrl-C stops it
 	@exec $(BIN)/python -m evergrant up
 
 test: $(DEV) ## Run every test but the browser's (ARGS="-k sweep" picks some)
-	@exec $(BIN)/python -m pytest -m "not browser" $(ARGS)
+	@exec $(BIN)/python -m pytest -m "not browser" $(PARALLEL) $(ARGS)
 
 test-browser: $(DEV) ## Run the tests that drive a real Chromium
 	@exec $(BIN)/python -m pytest -m browser $(ARGS)

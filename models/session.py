@@ -109,7 +109,7 @@ def _engine(url: str, pool_size: int) -> Engine:
             max_overflow=pool_size,
             pool_pre_ping=True,
             pool_recycle=1800,
-            connect_args={"connect_timeout": 5},
+            connect_args={"connect_timeout": 5, "client_encoding": "utf8"},
         )
     engine = create_engine(
         url,

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,9 +74,10 @@ def test_a_deep_folder_works_too(tmp_path: Path) -> None:
     # A Unix socket's path has room for about 100 bytes.
     home = tmp_path / ("deep" * 30) / "with space" / "home"
     home.parent.mkdir(parents=True)
-    running = Running(home, TMPDIR=str(tmp_path))
-    try:
-        running.wait_for_page()
-        wait_until(lambda: status_of(f"{running.web}/readyz") == 200, seconds=30, what="ready")
-    finally:
-        running.end()
+    with tempfile.TemporaryDirectory(prefix="eg-", dir="/tmp") as short:
+        running = Running(home, TMPDIR=short)
+        try:
+            running.wait_for_page()
+            wait_until(lambda: status_of(f"{running.web}/readyz") == 200, seconds=30, what="ready")
+        finally:
+            running.end()

@@ -16,6 +16,8 @@ from fleet.errors import Actor, TeslaError
 from fleet.identity import IdTokenVerifier
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.fleet.wire import Request
 
 ISSUER = "https://auth.tesla.com/oauth2/v3"
@@ -82,6 +84,15 @@ def test_algorithms_that_hold(issuer: Issuer, key: Any, alg: str) -> None:
     assert issuer.verify(sign(claims(nonce="n"), key, alg))["sub"] == "owner-1"
 
 
+def in_seconds(seconds: int) -> Callable[[], int]:
+    """A time from when the test runs, which may be minutes after it was collected."""
+    return lambda: int(time.time()) + seconds
+
+
+def now_that_it_runs(change: dict[str, Any]) -> dict[str, Any]:
+    return {name: value() if callable(value) else value for name, value in change.items()}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -91,12 +102,12 @@ def test_algorithms_that_hold(issuer: Issuer, key: Any, alg: str) -> None:
         {"iss": ISSUER + "/"},
         {"aud": ["x", "app"]},
         {"iat": None},
-        {"exp": int(time.time()) - 30},
-        {"iat": int(time.time()) + 30},
+        {"exp": in_seconds(-30)},
+        {"iat": in_seconds(30)},
     ],
 )
 def test_claims_that_hold(issuer: Issuer, change: dict[str, Any]) -> None:
-    assert issuer.verify(sign(claims(**change)))["sub"] == "owner-1"
+    assert issuer.verify(sign(claims(**now_that_it_runs(change))))["sub"] == "owner-1"
 
 
 def test_without_a_nonce_of_ours_none_is_compared(issuer: Issuer) -> None:
@@ -114,12 +125,12 @@ def test_without_a_nonce_of_ours_none_is_compared(issuer: Issuer) -> None:
         ({"aud": ["another"]}, "another app"),
         ({"aud": None}, "another app"),
         ({"aud": "app2"}, "another app"),
-        ({"exp": int(time.time()) - 120}, "run out"),
+        ({"exp": in_seconds(-120)}, "run out"),
         ({"exp": None}, "when it ends"),
         ({"exp": "soon"}, "when it ends"),
         ({"exp": True}, "when it ends"),
         ({"exp": float("nan")}, "when it ends"),
-        ({"iat": int(time.time()) + 120}, "future"),
+        ({"iat": in_seconds(120)}, "future"),
         ({"iat": "now"}, "future"),
         ({"nonce": "other"}, "nonce"),
         ({"nonce": ""}, "nonce"),
@@ -130,7 +141,7 @@ def test_without_a_nonce_of_ours_none_is_compared(issuer: Issuer) -> None:
     ],
 )
 def test_claims_that_do_not_hold(issuer: Issuer, change: dict[str, Any], word: str) -> None:
-    error = issuer.refuse(sign(claims(**change)))
+    error = issuer.refuse(sign(claims(**now_that_it_runs(change))))
     assert error.cause.code == "bad_id_token"
     assert error.actor is Actor.OPERATOR
     assert word in error.cause.explanation
