@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 OWNERS_FAILING = 3
 """So many owners in a row for whom Tesla fails, with no success between, are everybody."""
+
+MARGIN = 0.95
+"""Share of the rate that is used: turns are given evenly, but threads wake up a little late or early."""
 
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 60.0
@@ -129,7 +133,7 @@ class Breaker:
         """Whether a call may be made, if need be after waiting up to `patience` seconds for its turn."""
         try:
             gate, milliseconds, word = self._admit(
-                self._keys, [self._rate, int(self._probe_life * 1000), int(patience * 1000)]
+                self._keys, [MARGIN * self._rate, int(self._probe_life * 1000), int(patience * 1000)]
             )
         except RedisError:
             return Admission(Gate.GO, 0)
@@ -171,6 +175,12 @@ class Breaker:
             return bool(pipe.execute()[0])
         except RedisError:
             return False
+
+    def give_back(self, admission: Admission) -> None:
+        """No call was made: when this was to be the probe, another may be."""
+        if admission.gate is Gate.PROBE:
+            with suppress(RedisError):
+                self._redis.delete(_PROBE)
 
     def look(self) -> Look:
         try:

@@ -4,12 +4,12 @@ The promises, and what keeps each:
 
 1. No refresh token that Tesla has issued is ever lost. `_store` keeps the answer before anything else
    happens; where SQL refuses, it goes to the escrow, and `_drain` takes it from there before another
-   attempt is made. Answers that come late become spares (`models.answers.settle`).
+   call is made. Answers that come late become spares (`models.answers.settle`).
 2. At most one attempt per grant is in flight. `_begin` is the fence: it commits an attempt only where none
    is under way, and this process lets go when the call's `Deadline` has passed before it sends. The
    owner's lock only spares the losers the trip to SQL.
-3. A superseded refresh token is not presented while a newer one is known. `_drain` comes before `_begin`,
-   which hands out the newest token together with the right to present it.
+3. A superseded refresh token is not presented while a newer one is known. `_begin` hands out the newest
+   token together with the right to present it, and `_first` looks into the escrow before that is used.
 4. A grant is called dead only when Tesla said so for every refresh token held. `_attempts` tries the
    spares, newest first, and `_dead` is refused by the row while one is untried.
 5. No token is anywhere in the clear. Tasks carry the owner's id, outcomes carry the grant with its tokens
@@ -58,8 +58,8 @@ log = logging.getLogger(__name__)
 GRACE = 1.0
 """Seconds by which an attempt's place on the row outlives the process's own deadline."""
 
-PATIENCE = 2.0
-"""Seconds that a refresh waits for its turn in the rate before it gives its claim back."""
+PATIENCE = 1.0
+"""Seconds that a task waits for its turn in the rate before it gives its claim back."""
 
 SLOW = 1.0
 """Seconds that SQL may take to store an answer before that answer is put into the escrow as well."""
@@ -82,8 +82,9 @@ KEY_MISSING = Cause(
 
 
 def lock_life(attempt_deadline: float) -> float:
-    """Seconds that the owner's lock lives: an attempt, its place on the row, and time to store the answer."""
-    return 2 * attempt_deadline + GRACE + 5
+    """Seconds that the owner's lock lives: longer than an attempt's place on the row, and not much, since who
+    is killed leaves it behind."""
+    return attempt_deadline + 2 * GRACE + PATIENCE
 
 
 class Result(StrEnum):
@@ -148,15 +149,15 @@ class Refresher:
         patience = self._deadline(wait)
         pause = 0.05
         seen = None if stale is None else self._read(owner)
-        outcome = self._try(owner, stale, seen)
+        outcome = self._try(owner, stale, seen, patience)
         while outcome.result is Result.IN_FLIGHT and not patience.passed:
             self._sleep(min(pause, patience.remaining))
             pause = min(pause * 1.5, 0.5)
             seen = seen or outcome.grant
-            outcome = self._after(owner, stale, seen)
+            outcome = self._after(owner, stale, seen, patience)
         return outcome
 
-    def _after(self, owner: str, stale: int | None, seen: Grant | None) -> Outcome:
+    def _after(self, owner: str, stale: int | None, seen: Grant | None, patience: Deadline) -> Outcome:
         """How the attempt that another process was making has ended. This call makes one only when that
         process has vanished."""
         grant = self._read(owner)
@@ -165,23 +166,22 @@ class Refresher:
             return outcome
         if seen and grant.last_error_at and grant.last_error_at >= seen.read_at:
             return self._waiting(grant)
-        return self._try(owner, stale, grant)
+        return self._try(owner, stale, grant, patience)
 
     # --- one try ----------------------------------------------------------------------------------
 
-    def _try(self, owner: str, stale: int | None, seen: Grant | None) -> Outcome:
-        admission = self._breaker.admit(PATIENCE)
-        if not admission.may_go:
-            return self._not_now(owner, admission)
-        if admission.seconds:
-            self._sleep(admission.seconds)
-        reached(Step.ADMITTED, owner)
+    def _try(self, owner: str, stale: int | None, seen: Grant | None, patience: Deadline) -> Outcome:
         with self._locks.hold(owner) as lock:
             if lock is None:
                 return self._explain(self._read(owner), stale)
             reached(Step.LOCKED, owner)
-            self._drain(owner)
-            reached(Step.DRAINED, owner)
+            admission = self._breaker.admit(max(PATIENCE, patience.remaining))
+            if not admission.may_go:
+                return self._not_now(owner, admission)
+            if admission.seconds:
+                self._sleep(admission.seconds)
+                lock.renew()
+            reached(Step.ADMITTED, owner)
             outcome = self._attempts(owner, stale, seen, lock, admission)
         reached(Step.UNLOCKED, owner)
         return outcome
@@ -189,8 +189,8 @@ class Refresher:
     def _attempts(
         self, owner: str, stale: int | None, seen: Grant | None, lock: OwnerLock, admission: Admission
     ) -> Outcome:
-        """One attempt with the current refresh token and, when Tesla rejects that, one with each spare."""
-        attempt, deadline = self._begin(owner, stale, seen)
+        """One attempt with the newest refresh token and, when Tesla rejects that, one with each spare."""
+        attempt, deadline = self._first(owner, stale, seen, admission)
         if attempt is None:
             return self._explain(self._read(owner), stale)
         tried: list[str] = []
@@ -220,6 +220,8 @@ class Refresher:
                     return self._keep(answer, stale, admission)
                 token = self._spare(attempt, tried)
                 if token is not None:
+                    turn = self._breaker.admit(self._attempt_deadline)  # each call counts for the rate
+                    self._sleep(turn.seconds if turn.may_go else 0)
                     lock.renew()
                     following, deadline = self._begin(owner, stale, None, instead_of=attempt)
                     if following is None:
@@ -228,6 +230,28 @@ class Refresher:
         except Unopenable as error:
             return self._unopenable(attempt, error)
         return self._dead(attempt, stale, tried, rejection, admission)
+
+    def _first(
+        self, owner: str, stale: int | None, seen: Grant | None, admission: Admission
+    ) -> tuple[Attempt | None, Deadline]:
+        """The attempt that this call makes, if it may make one, with the newest refresh token there is."""
+        while True:
+            try:
+                attempt, deadline = self._begin(owner, stale, seen)
+            except SQLAlchemyError:
+                self._breaker.give_back(admission)
+                raise
+            # What Tesla has answered already comes first. It is looked for when the attempt stands, so that
+            # nothing can come in between: an answer that comes later still belongs to an older attempt.
+            drained = self._drain(owner)
+            reached(Step.DRAINED, owner)
+            if attempt is None:
+                self._breaker.give_back(admission)
+                return None, deadline
+            if not drained:
+                return attempt, deadline
+            with self._database.write() as connection:
+                attempts.give_up(connection, attempt)
 
     def _begin(
         self, owner: str, stale: int | None, seen: Grant | None, instead_of: Attempt | None = None
@@ -277,7 +301,7 @@ class Refresher:
         while True:
             try:
                 settled = self._settle(answer)
-            except (SQLAlchemyError, Unopenable) as error:
+            except Exception as error:  # whatever it is, the answer must not be lost to it
                 log.error("%s: SQL does not take the answer (%s)", _line(answer), type(error).__name__)
             else:
                 reached(Step.SETTLED, answer.owner)
@@ -299,15 +323,16 @@ class Refresher:
                 connection, self._keyring, answer, due_after=self._pacing.due_after(answer.expires_in)
             )
 
-    def _drain(self, owner: str) -> None:
-        """What Tesla has answered already comes before anything else happens to this grant."""
+    def _drain(self, owner: str) -> bool:
+        """Takes this owner's answers out of the escrow into the table; whether there were any."""
         try:
             drained = self._escrow.drain(owner, self._settle)
         except Unopenable as error:  # it stays there until the key is back
             log.error("owner %s: an answer can't leave the escrow: %s", owner, error)
-            return
+            return False
         if drained:
             log.info("owner %s: an answer has left the escrow for the table", owner)
+        return bool(drained)
 
     def drain_all(self) -> None:
         """Takes all that is in the escrow, here and in Redis, into the table; to be called every second.

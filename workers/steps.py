@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 class Step(StrEnum):
     """In the order in which a refresh reaches them."""
 
-    ADMITTED = "admitted"  # breaker and rate allow it; nothing is taken yet
     LOCKED = "locked"  # the owner's Redis lock is held, or Redis is away
-    DRAINED = "drained"  # the escrow holds nothing more of this owner's
+    ADMITTED = "admitted"  # breaker and rate allow it
     WRITTEN = "written"  # the attempt is committed; nothing is sent yet
+    DRAINED = "drained"  # the escrow holds nothing more of this owner's
     CONNECTED = "connected"  # a connection stands; the deadline is looked at next, then the request is sent
     ANSWERED = "answered"  # Tesla's answer is here and nowhere durable yet
     ESCROWED = "escrowed"  # SQL refused it; it is in the escrow
