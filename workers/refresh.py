@@ -149,7 +149,10 @@ class Refresher:
         patience = self._deadline(wait)
         pause = 0.05
         seen = None if stale is None else self._read(owner)
-        outcome = self._try(owner, stale, seen, patience)
+        if seen and seen.in_flight:
+            outcome = self._explain(seen, stale)  # its end is this call's, good or bad
+        else:
+            outcome = self._try(owner, stale, seen, patience)
         while outcome.result is Result.IN_FLIGHT and not patience.passed:
             self._sleep(min(pause, patience.remaining))
             pause = min(pause * 1.5, 0.5)

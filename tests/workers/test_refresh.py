@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -85,22 +86,34 @@ def test_of_twenty_at_once_one_calls_and_all_get_its_result(world: World, change
     assert (seen["rotations"], seen["overlaps"]) == (1, 0)
 
 
-def test_who_waits_for_a_failure_gets_the_failure_and_calls_nobody(world: World, at_step: Steps) -> None:
+@pytest.mark.parametrize("changes", [{}, DEAD_REDIS], ids=["with redis", "without redis"])
+def test_who_waits_for_a_failure_gets_the_failure_and_calls_nobody(
+    world: World, at_step: Steps, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
     owner = world.owner(due_in=60)
     world.tesla.fault("server_error_400", owner=owner)
     calls = world.seen(owner)["calls"]
-    other, without_lock = world.make(), world.make(**DEAD_REDIS)
+    others = world.make(**changes).refresher
+    waiting = threading.Barrier(7)  # six who wait, and the call
+
+    slept: set[int] = set()
+
+    def first_sleep(seconds: float) -> None:
+        if threading.get_ident() not in slept:
+            slept.add(threading.get_ident())
+            waiting.wait(20)
+        time.sleep(seconds)
+
+    monkeypatch.setattr(others, "_sleep", first_sleep)
     with ThreadPoolExecutor(8) as pool:
         rest: list[Future[Outcome]] = []
 
         def others_come() -> None:
-            ask = without_lock.refresher.refresh
-            rest.extend(pool.submit(ask, owner, stale=0, wait=20) for _ in range(6))
-            # No lock stops them: each finds the attempt on the row, now or while the call is made.
-            at_step.wait_for(Step.ADMITTED, 7)
+            rest.extend(pool.submit(others.refresh, owner, stale=0, wait=20) for _ in range(6))
+            waiting.wait(20)
 
         at_step.at(Step.CONNECTED, others_come)
-        outcomes = done([pool.submit(other.refresher.refresh, owner, stale=0, wait=20)])
+        outcomes = done([pool.submit(world.parts.refresher.refresh, owner, stale=0, wait=20)])
         outcomes += done(rest)
     assert {outcome.result for outcome in outcomes} == {Result.WAITING}
     assert world.seen(owner)["calls"] == calls + 1
