@@ -109,7 +109,7 @@ def judge(
 
 
 def _faults(verdict: Verdict, tally: Tally, *, full: bool) -> None:
-    verdict.say("fault", "struck (of so many meant)")
+    verdict.say("fault", "struck (of so many meant; of Tesla's: rules)")
     for kind in sorted(set(tally.given) | set(tally.struck)):
         struck = tally.struck[kind]
         verdict.say(f"  {kind}", f"{struck} ({tally.given[kind]})")
@@ -178,9 +178,13 @@ def _lenient(
         for owner in states
         if owner not in dead and ledger.current.get(owner) != ledger.newest.get(owner)
     }
-    lost = (dead | other | (set(owners) - set(states))) - tally.withdrawn
+    unkept = {issued.owner for issued in (ledger.lost_on_the_way | ledger.lost_in_the_window).values()}
+    refused = dead & tally.lied_to & unkept
+    ended = tally.withdrawn | refused
+    lost = (dead | other | (set(owners) - set(states))) - ended
     verdict.promise("grants lost", len(lost), not lost, ", ".join(sorted(lost)))
-    needless = {owner for owner in asked if owner not in tally.withdrawn}
+    verdict.say("   Tesla refused the one token that it would have taken", len(refused))
+    needless = {owner for owner in asked if owner not in ended}
     again = record["totals"]["sign_ins"] - record["totals"]["owners"]
     verdict.promise(
         "needless sign-ins", len(needless) + again, not needless and not again, ", ".join(needless)

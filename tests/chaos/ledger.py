@@ -7,7 +7,7 @@ import sqlite3
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
@@ -94,17 +94,15 @@ def read(folder: Path, database: Database, keys: str) -> Ledger:
     salvaged: set[str] = set()
     kept: set[str] = set()
     windows: list[tuple[float, float]] = []
-    open_since: dict[tuple[int, int], tuple[str, float]] = {}
+    since: dict[str, float] = {}
     for note in notes:
-        here = (note.pid, note.thread)
         if note.step is Step.ANSWERED:
             received[note.token] = note.attempt
-            open_since[here] = (note.attempt, note.at)
-        elif note.step in {Step.SETTLED, Step.ESCROWED}:
+            since[note.attempt] = note.at
+        elif note.step in {Step.SETTLED, Step.ESCROWED} and note.attempt not in kept:
             kept.add(note.attempt)
-            attempt, since = open_since.pop(here, ("", 0.0))
-            if attempt == note.attempt:
-                windows.append((since, note.at - since))
+            if note.attempt in since:
+                windows.append((since[note.attempt], note.at - since[note.attempt]))
             else:
                 received.setdefault(note.token, note.attempt)
                 salvaged.add(note.token)
@@ -186,18 +184,25 @@ def _held(database: Database, keyring: Keyring) -> tuple[dict[str, str], dict[st
     held: dict[str, set[str]] = defaultdict(set)
     with database.read() as connection:
         for row in connection.execute(select(grants)):
-            for column in ("refresh_token", "previous_refresh_token"):
-                sealed = getattr(row, column)
-                if sealed is not None:
-                    token = fingerprint(
-                        keyring.open(sealed, owner=row.owner, column=column, generation=row.generation)
-                    )
-                    held[row.owner].add(token)
-                    if column == "refresh_token":
-                        current[row.owner] = token
+            newest, previous = open_both(keyring, row)
+            held[row.owner] = {token for token in (newest, previous) if token}
+            if newest:
+                current[row.owner] = newest
         for row in connection.execute(select(spares)):
             token = keyring.open(
                 row.refresh_token, owner=row.owner, column="spare", generation=row.attempt_number
             )
             held[row.owner].add(fingerprint(token))
     return current, dict(held)
+
+
+def open_both(keyring: Keyring, row: Any) -> tuple[str, str]:
+    """The hashes of a grant's current and previous refresh token; empty where there is none."""
+
+    def opened(column: str) -> str:
+        sealed = getattr(row, column)
+        if sealed is None:
+            return ""
+        return fingerprint(keyring.open(sealed, owner=row.owner, column=column, generation=row.generation))
+
+    return opened("refresh_token"), opened("previous_refresh_token")

@@ -27,6 +27,7 @@ class Child:
         environment: Mapping[str, str],
         log: Path,
         *,
+        folder: Path = ROOT,
         user: str | None = None,
         wait_before: float = 0.2,
     ) -> None:
@@ -38,6 +39,7 @@ class Child:
         self._command = command
         self._environment = dict(environment)
         self._log = log
+        self._folder = folder
         self._user = user
         self._wait_before = wait_before
         self._not_before = 0.0
@@ -60,7 +62,7 @@ class Child:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
-                cwd=ROOT,
+                cwd=self._folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

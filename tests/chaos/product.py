@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sqlite3
 import sys
 import tempfile
 import time
@@ -20,6 +21,7 @@ import requests
 
 from models.migrate import upgrade
 from models.session import Database
+from settings import ROOT
 from tests.chaos.clock import Clock
 from tests.chaos.listener import FOLDER, NAME
 from tests.chaos.orders import Orders
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
 CLIENT_ID, CLIENT_SECRET = "evergrant-sandbox", "sandbox-secret"
 ATTEMPT_DEADLINE = 3.0
-LOCK_SECONDS = 2 * ATTEMPT_DEADLINE + 6  # `workers.refresh.lock_life`
 SWEEP_SECONDS = 2.0
 
 
@@ -71,6 +72,7 @@ class Product:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+        self.code = _copy(self.folder / "code")
         self.logs = self.folder / "log"
         self.logs.mkdir()
         self.keys = "k1:" + base64.b64encode(secrets.token_bytes(32)).decode()
@@ -133,6 +135,23 @@ class Product:
         number: int = answer.json()["id"]
         return number
 
+    def tesla_side(self, owner: str) -> tuple[str | None, str | None]:
+        """The hashes of the refresh token that was issued to the owner last, and of the one that was presented
+        last, by the sandbox's own books."""
+        path = self.folder / "sandbox" / "sandbox.db"
+        query = (
+            "SELECT"
+            " (SELECT hex(hash) FROM refresh_tokens WHERE family = id AND generation = newest_generation),"
+            " (SELECT hex(hash) FROM refresh_tokens WHERE family = id AND generation = used_generation)"
+            " FROM families JOIN owners ON family = id WHERE sub = ?"
+        )
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        try:
+            newest, used = connection.execute(query, (owner,)).fetchone() or (None, None)
+        finally:
+            connection.close()
+        return newest and newest.lower(), used and used.lower()
+
     def clear_faults(self) -> None:
         requests.delete(f"{self.sandbox_url}/faults", timeout=10)
 
@@ -161,6 +180,7 @@ class Product:
                 "REFRESH_RATE": str(self.options.refresh_rate),
                 "LOG_LEVEL": "INFO",
                 "PYTHONUNBUFFERED": "1",
+                "PYTHONPATH": str(self.code),
                 FOLDER: str(self.folder),
                 NAME: name,
             }
@@ -265,7 +285,8 @@ class Product:
         return self._child("web", [*gunicorn, "tests.chaos.armed_web:create_app()"], machine)
 
     def _child(self, name: str, command: list[str], machine: Machine) -> Child:
-        return Child(name, command, self.environment(machine, name), self.logs / f"{name}.log")
+        environment = self.environment(machine, name)
+        return Child(name, command, environment, self.logs / f"{name}.log", folder=self.code)
 
     def _sandbox(self) -> Child:
         command = [
@@ -276,7 +297,7 @@ class Product:
             *("--token-seconds", str(self.options.token_seconds)),
             *(["--strict"] if self.options.strict else []),
         ]
-        return Child("sandbox", command, self.environment(), self.logs / "sandbox.log")
+        return Child("sandbox", command, self.environment(), self.logs / "sandbox.log", folder=self.code)
 
 
 _LEFT_ALONE = (
@@ -286,6 +307,16 @@ _LEFT_ALONE = (
     *("REFRESH_AT", "LANES", "WORKER_CONCURRENCY"),
 )
 """Empty is unset, whatever a `.env` says."""
+
+
+def _copy(to: Path) -> Path:
+    """The code as it is now: what starts in ten minutes runs the same, whatever is edited meanwhile."""
+    to.mkdir()
+    for name in ("fleet", "models", "workers", "web", "sandbox", "evergrant", "tests/chaos"):
+        shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("settings.py", "celeryconfig.py"):
+        shutil.copy(ROOT / name, to)
+    return to
 
 
 def _free_ports(count: int) -> list[int]:

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from models.events import events
 from models.grants import State, grants
 from tests.chaos import judge, ledger, signin, traces
 from tests.chaos.plan import FULL, Act, plan
@@ -62,7 +63,7 @@ def run(chaos: Chaos, say: Callable[[str], None], keep: Path | None = None) -> j
     )
     with Product(options) as product:
         try:
-            return _run(chaos, product, say)
+            return _run(chaos, product, say, keep)
         finally:
             if keep is not None:
                 for name in ("log", "steps"):
@@ -70,7 +71,7 @@ def run(chaos: Chaos, say: Callable[[str], None], keep: Path | None = None) -> j
                         shutil.copytree(product.folder / name, keep / name, dirs_exist_ok=True)
 
 
-def _run(chaos: Chaos, product: Product, say: Callable[[str], None]) -> judge.Verdict:
+def _run(chaos: Chaos, product: Product, say: Callable[[str], None], keep: Path | None) -> judge.Verdict:
     names = [f"Owner {number:04d}" for number in range(chaos.owners)]
     browsers = signin.sign_in(product.web_url, names)
     say(f"{len(browsers)} owners have signed in; everybody is refreshed once before the storm")
@@ -88,6 +89,8 @@ def _run(chaos: Chaos, product: Product, say: Callable[[str], None]) -> judge.Ve
         child.end(seconds=15)
     say("reading both sides' books")
     books = ledger.read(product.folder, product.database, product.keys)
+    if keep is not None:
+        _copy_books(product, books, keep)
     found, size = traces.scan(product)
     return judge.judge(
         product,
@@ -158,3 +161,29 @@ def _refreshed(product: Product, before: dict[str, int] | None) -> bool:
     """Whether everybody who is alive has other tokens than `before`; None: than those of the sign-in."""
     now = _attempts(product)
     return now is not None and all(number > (before or {}).get(owner, 0) for owner, number in now.items())
+
+
+def _copy_books(product: Product, books: ledger.Ledger, keep: Path) -> None:
+    """The events, what was issued and what was lost, in words: for who looks into a broken promise."""
+    keep.mkdir(parents=True, exist_ok=True)
+    with product.database.read() as connection:
+        lines = [str(row) for row in connection.execute(select(events).order_by(events.c.id))]
+    (keep / "events.txt").write_text("\n".join(lines))
+    (keep / "books.txt").write_text(
+        "\n".join(
+            [
+                *(f"issued {token} {issued}" for token, issued in books.issued.items()),
+                *(f"lost on the way {token} {issued}" for token, issued in books.lost_on_the_way.items()),
+                *(
+                    f"lost in the window {token} {issued}"
+                    for token, issued in books.lost_in_the_window.items()
+                ),
+                *(
+                    f"lost from the store {token} {attempt}"
+                    for token, attempt in books.lost_from_the_store.items()
+                ),
+                *(f"current {owner} {token}" for owner, token in books.current.items()),
+                *(f"newest {owner} {token}" for owner, token in books.newest.items()),
+            ]
+        )
+    )

@@ -14,11 +14,14 @@ import requests
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from models.crypto import Keyring
 from models.grants import grants
 from models.session import now
 from tests.chaos import plan as kinds
+from tests.chaos.ledger import open_both
 from tests.chaos.orders import KILL, STOP
 from tests.chaos.processes import Child, wait_for
+from workers.refresh import lock_life
 from workers.steps import Step
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 TICK = 0.1
 LOOK_SECONDS = 1.0
+TESLA_AT_ONCE = 2
+"""So many of Tesla's faults that may strike anybody are about at the same time."""
 
 
 @dataclass
@@ -51,6 +56,7 @@ class Tally:
     outages: list[Outage] = field(default_factory=list)
     stops: list[tuple[int, float, float]] = field(default_factory=list)  # process id, from, to
     withdrawn: set[str] = field(default_factory=set)
+    lied_to: set[str] = field(default_factory=set)  # of whose good refresh token Tesla said that it is spent
     clicks: Counter[str] = field(default_factory=Counter)  # what came of the presses of a button
 
 
@@ -74,7 +80,9 @@ class Storm:
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._busy: set[str] = set()
         self._rules: dict[int, tuple[str, dict[str, Any]]] = {}  # in force, as far as we know
-        self._stop_for: dict[int, float] = {}  # order number to seconds
+        self._stop_seconds = lock_life(product.options.attempt_deadline) + 3
+        self._sides: dict[str, tuple[str | None, str | None]] = {}  # the lied to: Tesla's side at that time
+        self._keyring = Keyring.parse(product.keys)
         self._last_look = 0.0
         self._clicks: queue.SimpleQueue[Browser | None] = queue.SimpleQueue()
 
@@ -112,6 +120,8 @@ class Storm:
         if now_ - self._last_look >= LOOK_SECONDS:
             self._last_look = now_
             self._watch.look(self._product.clock_offset)
+            self.count_rules()
+        self._withdraw_lies()
 
     # --- acts -------------------------------------------------------------------------------------
 
@@ -165,8 +175,7 @@ class Storm:
 
     def _stop(self, given: dict[str, Any]) -> None:
         if given["step"]:
-            order = self._product.orders.give(given["step"], STOP)
-            self._stop_for[order.number] = given["seconds"]
+            self._product.orders.give(given["step"], STOP)
         else:
             _one(self._product.workers, given["worker"]).send(signal.SIGSTOP)
 
@@ -176,7 +185,7 @@ class Storm:
                 if worker.alive and worker.is_stopped:
                     worker.stopped_since = now_
                 continue
-            if now_ - worker.stopped_since >= 13.5:
+            if now_ - worker.stopped_since >= self._stop_seconds:
                 self.tally.stops.append((worker.pid or 0, worker.stopped_since - 1, now_ + 1))
                 worker.stopped_since = None
                 self._struck(kinds.STOP, worker.send(signal.SIGCONT))
@@ -185,7 +194,7 @@ class Storm:
 
     def _strike_valkey(self, kind: str, given: dict[str, Any]) -> bool:
         valkey = self._product.valkey
-        if "valkey" in self._busy:
+        if "valkey" in self._busy or ("escrow" in self._busy and kind != kinds.VALKEY_KILL):
             return False
         self.tally.given[kind] += 1
         if kind == kinds.VALKEY_FLUSH:
@@ -213,10 +222,31 @@ class Storm:
     # --- SQL --------------------------------------------------------------------------------------
 
     def _strike_sql(self, kind: str, given: dict[str, Any]) -> bool:
-        if "sql" in self._busy or (given.get("valkey_away") and "valkey" in self._busy):
+        if "sql" in self._busy or (kind == kinds.FULL_ESCROW and self._busy):
             return False
         self.tally.given[kind] += 1
         self._busy.add("sql")
+        # An answer is to arrive while SQL is away: Tesla takes its time with some calls, and when one of them is
+        # under way SQL goes.
+        number = self._product.fault(grant="refresh_token", fault="slow", where="after", seconds=2, count=4)
+        patience = time.monotonic() + 8
+
+        def when_under_way() -> None:
+            if self._has_struck(number) or time.monotonic() > patience:
+                if not self._sql_away(kind, given):
+                    self._in(0.05, when_under_way)
+            else:
+                self._in(0.1, when_under_way)
+
+        self._in(0.1, when_under_way)
+        return True
+
+    def _has_struck(self, number: int) -> bool:
+        rules = requests.get(f"{self._product.sandbox_url}/faults", timeout=10).json()["rules"]
+        return all(rule["struck"] for rule in rules if rule["id"] == number)
+
+    def _sql_away(self, kind: str, given: dict[str, Any]) -> bool:
+        """False when it can't be done at this moment."""
         outage = self._outage(kind)
         if kind in {kinds.STOP_FAST, kinds.STOP_IMMEDIATE}:
             postgresql = self._product.postgresql
@@ -235,14 +265,13 @@ class Storm:
             self._in(given["seconds"], back)
             return True
         if not self._refuse(refuse=True):
-            self.tally.given[kind] -= 1
             self.tally.outages.remove(outage)
-            self._busy.discard("sql")
             return False
         if given.get("kill"):
             self._product.orders.give(Step.ESCROWED.value, KILL)
             self.tally.given[kinds.KILL_AT[Step.ESCROWED]] += 1
         if kind == kinds.FULL_ESCROW:
+            self._busy.add("escrow")
             for machine in self._product.machines:
                 machine.quota.fill()
             if given["valkey_away"]:
@@ -257,6 +286,8 @@ class Storm:
                 self._struck(kinds.REFUSE)
             outage.end = time.monotonic() + 0.5
             self._in(0.5, lambda: self._busy.discard("sql"))
+            # Every worker drains what lies in Valkey alone once a second.
+            self._in(4, lambda: self._busy.discard("escrow"))
 
         self._in(given["seconds"], accept)
         return True
@@ -272,6 +303,8 @@ class Storm:
 
     def _strike_tesla(self, kind: str, given: dict[str, Any]) -> bool:
         rule = {name: value for name, value in given.items() if name not in {"owner", "parity", "for"}}
+        if "count" in given and sum("owner" not in rule for _, rule in self._rules.values()) >= TESLA_AT_ONCE:
+            return False
         if "owner" in given:
             owner = self._holder_of_another(int(given["owner"]) // 2 * 2 + given["parity"])
             if owner is None:
@@ -283,29 +316,56 @@ class Storm:
         if "for" in given:
 
             def over() -> None:
-                self.count_rules()
-                requests.post(f"{self._product.sandbox_url}/faults/clear", data={"rule": number}, timeout=10)
+                self._clear_rule(number)
                 self._rules.pop(number, None)
 
             self._in(given["for"], over)
         return True
 
     def _holder_of_another(self, index: int) -> str | None:
-        """The owner of that index or of the next ones who holds a previous refresh token as well."""
-        browsers = [
-            self._browsers[(index + step) % len(self._browsers)] for step in range(0, len(self._browsers), 2)
-        ]
-        wanted = [browser.owner for browser in browsers if browser.owner not in self.tally.withdrawn]
+        """The owner of that index or of the next ones who holds two refresh tokens that Tesla would take: the
+        one that it issued last, and the one that was presented for it."""
+        steps = range(0, len(self._browsers), 2)
         aimed_at = {rule.get("owner") for _, rule in self._rules.values()}
-        query = select(grants.c.owner).where(
-            grants.c.previous_refresh_token.is_not(None), grants.c.previous_until > now(60)
+        held = self._held()
+        for browser in (self._browsers[(index + step) % len(self._browsers)] for step in steps):
+            owner = browser.owner
+            if owner in held and owner not in self.tally.withdrawn | aimed_at:
+                side = self._product.tesla_side(owner)
+                if side == held[owner]:
+                    self._sides[owner] = side
+                    return owner
+        return None
+
+    def _held(self) -> dict[str, tuple[str, str]]:
+        """Owner to the hashes of the current and the previous refresh token, where both are held and nothing
+        is under way; nobody while SQL is away."""
+        query = select(grants).where(
+            grants.c.previous_refresh_token.is_not(None),
+            grants.c.previous_until > now(60),
+            grants.c.attempt_id.is_(None),
+            grants.c.retry_at.is_(None),
         )
         try:
             with self._product.database.read() as connection:
-                holders = set(connection.execute(query).scalars())
+                return {row.owner: open_both(self._keyring, row) for row in connection.execute(query)}
         except SQLAlchemyError:
-            return None
-        return next((owner for owner in wanted if owner in holders and owner not in aimed_at), None)
+            return {}
+
+    def _withdraw_lies(self) -> None:
+        """Takes a lie back as soon as anything happens to its owner's tokens: the older may be worth nothing
+        then."""
+        for number, (kind, rule) in list(self._rules.items()):
+            owner = rule.get("owner", "")
+            if rule["fault"] in kinds.LYING and self._product.tesla_side(owner) != self._sides[owner]:
+                self._clear_rule(number)
+                if number in self._rules:  # it has not struck
+                    del self._rules[number]
+                    self.tally.given[kind] -= 1
+
+    def _clear_rule(self, number: int) -> None:
+        self.count_rules()
+        requests.post(f"{self._product.sandbox_url}/faults/clear", data={"rule": number}, timeout=10)
 
     def count_rules(self) -> None:
         """Brings the count of what Tesla's faults struck up to date."""
@@ -317,6 +377,8 @@ class Storm:
             rule["counted"] = struck
             if number not in in_force:
                 del self._rules[number]
+                if rule["fault"] in kinds.LYING:
+                    self.tally.lied_to.add(rule["owner"])
 
     # --- owners -----------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ def scan(product: Product) -> tuple[list[Trace], int]:
     for path in sorted(product.folder.rglob("*")):
         if (
             path.is_file()
-            and "sandbox" not in path.relative_to(product.folder).parts[0]
+            and path.relative_to(product.folder).parts[0] not in {"sandbox", "code"}
             and path.name != "sandbox.log"
         ):
             content = path.read_bytes()
