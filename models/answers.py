@@ -38,6 +38,7 @@ class Answer:
     attempt_number: int
     started_at: datetime
     presented: str = field(repr=False)  # the refresh token that was presented
+    presented_attempt: int  # number of the attempt that the presented one came from
     access_token: str | None = field(
         repr=False
     )  # None: the answer broke off, only the refresh token is whole
@@ -52,6 +53,7 @@ class Answer:
         attempt: Attempt,
         *,
         presented: str,
+        presented_attempt: int | None = None,
         access_token: str | None,
         refresh_token: str | None,
         expires_in: int,
@@ -66,6 +68,7 @@ class Answer:
             attempt_number=attempt.number,
             started_at=attempt.started_at,
             presented=presented,
+            presented_attempt=attempt.token_attempt if presented_attempt is None else presented_attempt,
             access_token=access_token,
             refresh_token=refresh_token or presented,
             expires_in=expires_in,
@@ -129,6 +132,7 @@ def _store(
         "refresh_token": sealed("refresh_token", answer.refresh_token),
         "previous_refresh_token": sealed("previous_refresh_token", answer.presented) if rotated else None,
         "previous_until": now(PREVIOUS_LIFE) if rotated else None,
+        "previous_attempt": answer.presented_attempt if rotated else None,
         "claimed_until": None,
         "token_attempt": answer.attempt_number,
     }

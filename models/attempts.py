@@ -33,7 +33,14 @@ class Attempt:
     number: int
     started_at: datetime
     failures: int  # attempts that failed since the last that did not
+    token_attempt: int  # number of the attempt that the current tokens came from
     sealed_refresh_token: bytes = field(repr=False)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the first since the tokens were stored: no other can have brought, or still bring,
+        newer ones."""
+        return self.number == self.token_attempt + 1
 
     def refresh_token(self, keyring: Keyring) -> str:
         """The grant's current refresh token in the clear. Raises `models.crypto.Unopenable`."""
@@ -94,6 +101,7 @@ def begin(
             grants.c.attempt_number,
             grants.c.attempt_started_at,
             grants.c.failures,
+            grants.c.token_attempt,
             grants.c.refresh_token,
         )
     ).one_or_none()
@@ -107,6 +115,7 @@ def begin(
         number=row.attempt_number,
         started_at=row.attempt_started_at,
         failures=row.failures,
+        token_attempt=row.token_attempt,
         sealed_refresh_token=row.refresh_token,
     )
 
@@ -163,14 +172,15 @@ def give_up(connection: Connection, attempt: Attempt) -> None:
 
 def candidates(
     connection: Connection, keyring: Keyring, attempt: Attempt, tried: Collection[str]
-) -> list[str]:
-    """The refresh tokens held beside the current one that are not among `tried`, newest first.
+) -> list[tuple[int, str]]:
+    """The refresh tokens held beside the current one that are not among `tried`, newest first, each with the
+    number of the attempt that it came from.
 
     Raises `models.crypto.Unopenable`.
     """
     held = spares.held(connection, keyring, attempt.owner)
     row = connection.execute(
-        select(grants.c.previous_refresh_token, grants.c.generation, grants.c.token_attempt).where(
+        select(grants.c.previous_refresh_token, grants.c.previous_attempt, grants.c.generation).where(
             grants.c.owner == attempt.owner,
             grants.c.consent_id == attempt.consent_id,
             grants.c.previous_refresh_token.is_not(None),
@@ -184,10 +194,8 @@ def candidates(
             column="previous_refresh_token",
             generation=row.generation,
         )
-        # It was presented by the attempt that brought the current tokens, so it is older than any answer
-        # that was asked for later, and newer than any that was asked for before.
-        held.append((row.token_attempt - 0.5, token))
-    return [token for _, token in sorted(held, reverse=True) if token not in tried]
+        held.append((row.previous_attempt, token))
+    return [(number, token) for number, token in sorted(held, reverse=True) if token not in tried]
 
 
 def end_consent(

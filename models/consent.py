@@ -14,6 +14,8 @@ from models.grants import State, grants
 from models.session import now
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from models.crypto import Keyring
     from models.session import Database
 
@@ -35,6 +37,9 @@ def connect(
 ) -> int:
     """Stores what a sign-in brought and returns the generation. It replaces all that was held before.
 
+    Storing the same sign-in again, which its `correlation_id` tells, changes nothing: the word that it was
+    stored may have been lost, and its tokens may have been rotated since.
+
     `expires_in` and `due_in` are seconds from now. An attempt that is in flight keeps its place on the row,
     so that no other begins beside it, but its answer belongs to the older consent and will be dropped.
     """
@@ -44,6 +49,7 @@ def connect(
         "consent_id": secrets.token_hex(16),
         "previous_refresh_token": None,
         "previous_until": None,
+        "previous_attempt": None,
         "requested_scopes": requested_scopes,
         "scopes": scopes,
         "region": region,
@@ -80,6 +86,8 @@ def connect(
                     .where(grants.c.owner == owner)
                     .with_for_update()
                 ).one_or_none()
+                if found is not None and _is_stored(connection, owner, correlation_id):
+                    return int(found.generation)
                 if found is None:
                     generation = 0
                     connection.execute(
@@ -107,6 +115,15 @@ def connect(
             # The same owner's first sign-in, twice at once: the row is there now.
             if not tries:
                 raise
+
+
+def _is_stored(connection: Connection, owner: str, correlation_id: str) -> bool:
+    this_one = select(events.c.id).where(
+        events.c.owner == owner,
+        events.c.kind == Kind.CONNECTED,
+        events.c.correlation_id == correlation_id,
+    )
+    return connection.execute(this_one.limit(1)).first() is not None
 
 
 def disconnect(database: Database, owner: str, *, correlation_id: str) -> bool:

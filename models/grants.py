@@ -54,6 +54,7 @@ grants = Table(
     Column("refresh_token", LargeBinary),
     Column("previous_refresh_token", LargeBinary),
     Column("previous_until", Instant),
+    Column("previous_attempt", BigInteger),  # number of the attempt that the previous one came from
     Column("requested_scopes", Text, nullable=False),
     Column("scopes", Text, nullable=False),
     Column("region", String(8), nullable=False),

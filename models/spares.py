@@ -46,7 +46,7 @@ def keep(connection: Connection, keyring: Keyring, owner: str, attempt_number: i
     return True
 
 
-def held(connection: Connection, keyring: Keyring, owner: str) -> list[tuple[float, str]]:
+def held(connection: Connection, keyring: Keyring, owner: str) -> list[tuple[int, str]]:
     """The owner's spares within their life: attempt number and refresh token, in no order."""
     rows = connection.execute(
         select(spares.c.attempt_number, spares.c.refresh_token).where(
@@ -55,7 +55,7 @@ def held(connection: Connection, keyring: Keyring, owner: str) -> list[tuple[flo
     )
     return [
         (
-            float(row.attempt_number),
+            row.attempt_number,
             keyring.open(row.refresh_token, owner=owner, column="spare", generation=row.attempt_number),
         )
         for row in rows

@@ -9,7 +9,7 @@ The promises, and what keeps each:
    is under way, and this process lets go when the call's `Deadline` has passed before it sends. The
    owner's lock only spares the losers the trip to SQL.
 3. A superseded refresh token is not presented while a newer one is known. `_begin` hands out the newest
-   token together with the right to present it, and `_first` looks into the escrow before that is used.
+   token together with the right to present it, and `_is_overtaken` looks again before that is used.
 4. A grant is called dead only when Tesla said so for every refresh token held. `_attempts` tries the
    spares, newest first, and `_dead` is refused by the row while one is untried.
 5. No token is anywhere in the clear. Tasks carry the owner's id, outcomes carry the grant with its tokens
@@ -199,6 +199,7 @@ class Refresher:
         tried: list[str] = []
         try:
             token: str | None = attempt.refresh_token(self._keyring)
+            came_from = attempt.token_attempt
             while token is not None:
                 tried.append(token)
                 try:
@@ -207,12 +208,13 @@ class Refresher:
                     )
                 except TeslaError as error:
                     if error.actor is not Actor.OWNER:
-                        return self._failed(attempt, token, error, deadline)
+                        return self._failed(attempt, token, came_from, error, deadline)
                     rejection = error
                 else:
                     answer = Answer.to(
                         attempt,
                         presented=token,
+                        presented_attempt=came_from,
                         access_token=tokens.access_token,
                         refresh_token=tokens.refresh_token,
                         expires_in=tokens.expires_in,
@@ -221,7 +223,7 @@ class Refresher:
                     )
                     reached(Step.ANSWERED, owner)
                     return self._keep(answer, stale, admission)
-                token = self._spare(attempt, tried)
+                came_from, token = self._spare(attempt, tried)
                 if token is not None:
                     turn = self._breaker.admit(self._attempt_deadline)  # each call counts for the rate
                     self._sleep(turn.seconds if turn.may_go else 0)
@@ -244,17 +246,22 @@ class Refresher:
             except SQLAlchemyError:
                 self._breaker.give_back(admission)
                 raise
-            # What Tesla has answered already comes first. It is looked for when the attempt stands, so that
-            # nothing can come in between: an answer that comes later still belongs to an older attempt.
-            drained = self._drain(owner)
-            reached(Step.DRAINED, owner)
             if attempt is None:
+                self._drain(owner)
                 self._breaker.give_back(admission)
                 return None, deadline
-            if not drained:
+            if attempt.is_first or not self._is_overtaken(attempt):
+                reached(Step.DRAINED, owner)
                 return attempt, deadline
             with self._database.write() as connection:
                 attempts.give_up(connection, attempt)
+
+    def _is_overtaken(self, attempt: Attempt) -> bool:
+        """Whether an earlier attempt's answer, from the escrow or by a process that was stalled, has come
+        into the table since. It is looked for when the attempt stands: what comes later finds it there."""
+        self._drain(attempt.owner)
+        grant = self._read(attempt.owner)
+        return grant is None or grant.generation != attempt.generation
 
     def _begin(
         self, owner: str, stale: int | None, seen: Grant | None, instead_of: Attempt | None = None
@@ -352,12 +359,13 @@ class Refresher:
 
     # --- Tesla did not ----------------------------------------------------------------------------
 
-    def _spare(self, attempt: Attempt, tried: list[str]) -> str | None:
-        """The newest refresh token held that has not been tried."""
+    def _spare(self, attempt: Attempt, tried: list[str]) -> tuple[int, str | None]:
+        """The newest refresh token held that has not been tried, and the number of the attempt that it came
+        from."""
         self._drain(attempt.owner)
         with self._database.read() as connection:
             held = attempts.candidates(connection, self._keyring, attempt, tried)
-        return held[0] if held else None
+        return held[0] if held else (0, None)
 
     def _dead(
         self,
@@ -386,7 +394,9 @@ class Refresher:
             log.warning("%s: needs the owner's consent: %s", _line(attempt), rejection)
         return self._explain(self._read(attempt.owner), stale)
 
-    def _failed(self, attempt: Attempt, token: str, error: TeslaError, deadline: Deadline) -> Outcome:
+    def _failed(
+        self, attempt: Attempt, token: str, came_from: int, error: TeslaError, deadline: Deadline
+    ) -> Outcome:
         """The operator must act, or it passes by itself."""
         if error.salvaged and error.salvaged != token:
             # The answer broke off behind a whole refresh token: the newest there is.
@@ -394,6 +404,7 @@ class Refresher:
                 Answer.to(
                     attempt,
                     presented=token,
+                    presented_attempt=came_from,
                     access_token=None,
                     refresh_token=error.salvaged,
                     expires_in=0,

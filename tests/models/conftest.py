@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,7 +34,7 @@ class Table:
             "scopes": "openid",
             "region": "NA",
             "fleet_url": "http://localhost/na",
-            "correlation_id": "c0",
+            "correlation_id": secrets.token_hex(8),
         }
         return consent.connect(self.database, self.keyring, owner=owner, **values | changes)
 
@@ -83,7 +84,7 @@ class Table:
 
     def spares(self, attempt: Attempt, *tried: str) -> list[str]:
         with self.database.read() as connection:
-            return attempts.candidates(connection, self.keyring, attempt, tried)
+            return [token for _, token in attempts.candidates(connection, self.keyring, attempt, tried)]
 
     def claim(self, limit: int = 100, seconds: float = 60) -> list[str]:
         with self.database.write() as connection:

@@ -63,7 +63,7 @@ def test_a_late_answer_does_not_overwrite_a_newer_generation_and_becomes_a_spare
     assert table.settle(table.answer(stalled, "refresh-of-the-first")) is Settled.SPARE
     assert table.read().generation == 1
     assert table.current() == "refresh-of-the-second"
-    assert sorted(table.spares(table.attempt(stale=1))) == ["refresh-0", "refresh-of-the-first"]
+    assert table.spares(table.attempt(stale=1)) == ["refresh-of-the-first", "refresh-0"]
     assert table.settle(table.answer(stalled, "refresh-of-the-first")) is Settled.SPARE
     assert table.kinds().count("spare_kept") == 1
 
@@ -90,6 +90,14 @@ def test_spares_are_tried_newest_first(table: Table) -> None:
     table.settle(table.answer(second, "of-second"))
     spares = table.spares(table.attempt(stale=1))
     assert spares.index("of-second") < spares.index("of-first")
+
+
+def test_a_spare_is_tried_before_the_token_that_it_was_got_with(table: Table) -> None:
+    table.connect()
+    stalled = table.attempt(seconds=-1)
+    table.settle(table.answer(table.attempt(), "current"))
+    table.settle(table.answer(stalled, "spare"))
+    assert table.spares(table.attempt(stale=1), "current") == ["spare", "refresh-0"]
 
 
 def test_a_spare_that_works_ends_the_others(table: Table) -> None:
@@ -122,6 +130,15 @@ def test_who_signed_in_again_is_not_overwritten(table: Table) -> None:
     assert table.settle(table.answer(attempt, "refresh-1")) is Settled.DROPPED
     assert table.current() == "signed-in-again"
     assert table.begin(stale=1) is not None, "it has ended now"
+
+
+def test_a_sign_in_that_is_stored_again_overwrites_nothing(table: Table) -> None:
+    """The word of the first commit was lost on the way, and a refresh was quicker than the second try."""
+    table.connect(correlation_id="sign-in")
+    table.settle(table.answer(table.attempt(), "refresh-1"))
+    assert table.connect(correlation_id="sign-in") == 1
+    assert table.current() == "refresh-1"
+    assert table.kinds() == ["connected", "refreshed"]
 
 
 def test_who_disconnected_or_erased_is_not_brought_back(table: Table) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ConnectionError as Away
 from redis.exceptions import LockError
 
-from workers.sweep import _EPOCH
 from workers.breaker import FIRST_PAUSE, LONGEST_PAUSE, OWNERS_FAILING, Admission, Gate, Look
+from workers.sweep import _EPOCH
 
 if TYPE_CHECKING:
     import random
@@ -238,6 +238,10 @@ class Breaker:
         was_open = bool(self._until)
         self._clear()
         return was_open
+
+    def give_back(self, admission: Admission) -> None:
+        if self._here() and admission.gate is Gate.PROBE:
+            self._probe_until = 0
 
     def look(self) -> Look:
         if not self._here() or not self._until:

@@ -6,8 +6,8 @@ processes remember.
    killed between receiving it and the first durable write, or whose only place was a Redis that was wiped.
 2. Of one grant's calls never two are in flight, from the send to the answer or the client's deadline, even when the
    client was killed meanwhile.
-3. No token is presented when one that was got with it was in the table as its attempt was committed, or in the
-   escrow as far as the process could see as it looked there; unless Tesla had rejected that one.
+3. No token is presented when one that was got with it was in the escrow, as far as the process could see it, as its
+   attempt was committed, or in the table as it looked there after that; unless Tesla had rejected that one.
 4. A grant is called dead only when Tesla has rejected every token in the table, and it is when none is good.
 5. No token in the clear in Redis, in the escrow's files, or anywhere in the bytes of the table.
 6. The owner's word wins: nothing of an older consent is ever in the row.
@@ -100,7 +100,10 @@ class Promises:
         self._calls: dict[str, list[Call]] = {}
         self._epochs: dict[str, int] = {}  # how often the owner was erased
         self._seen: dict[Actor, Seen] = {}
-        self._inside: dict[str, dict[Actor, tuple[int, int]]] = {}  # past the lock: its end, and Redis's wipes
+        self._about_to_look: dict[Actor, Seen] = {}
+        self._inside: dict[
+            str, dict[Actor, tuple[int, int]]
+        ] = {}  # past the lock: its end, and Redis's wipes
         tesla.judge = self
         table.committed = self.committed
         redis.written = self.redis_written
@@ -251,7 +254,7 @@ class Promises:
                     content = self._keyring.open(
                         base64.b64decode(sealed), owner=owner, column="escrow", generation=int(number)
                     )
-                except Exception:  # noqa: BLE001, S112 - another owner's
+                except Exception:  # noqa: S112 - another owner's
                     continue
                 token = self._opened[text] = self._tesla.tokens[Answer.from_json(content).refresh_token]
                 return token
@@ -295,6 +298,7 @@ class Promises:
     def gone(self, actor: Turns) -> None:
         if isinstance(actor, Actor):
             self._seen.pop(actor, None)
+            self._about_to_look.pop(actor, None)
             for inside in self._inside.values():
                 inside.pop(actor, None)
 
@@ -330,22 +334,29 @@ class Promises:
                     3, f"{call.actor} presents token {token.number} of {owner} and knew {known.number}"
                 )
         row = self.rows.get(owner)
-        now_known = [*(row.tokens if row is not None else ()), *self._in_redis, *self._files[call.actor.machine]]
+        now_known = [
+            *(row.tokens if row is not None else ()),
+            *self._in_redis,
+            *self._files[call.actor.machine],
+        ]
         if any(known.descends_from(token) and not known.rejected for known in now_known):
             world.counts["overtaken between attempt and send"] += 1
 
-    def looked(self, actor: Actor, owner: str) -> None:
-        """It is about to look into the escrow."""
-        self._seen[actor] = Seen(
+    def written(self, actor: Actor, owner: str) -> None:
+        """Its attempt stands; what it looks for in the escrow from now on is there or is not."""
+        self._about_to_look[actor] = Seen(
             files=self._of(owner, self._files[actor.machine]),
             redis=self._of(owner, self._in_redis) if self._redis.up else [],
             changes=self._redis.changes,
         )
 
-    def drained(self, actor: Actor) -> None:
-        seen = self._seen[actor]
+    def drained(self, actor: Actor, owner: str) -> None:
+        """It has looked, into the escrow and then into the table."""
+        seen = self._seen[actor] = self._about_to_look.pop(actor, Seen())
         if seen.changes != self._redis.changes:
             seen.redis = []  # it was away or wiped in between
+        row = self.rows.get(owner)
+        seen.table = [] if row is None else list(row.tokens)
 
     def _of(self, owner: str, tokens: list[Token]) -> list[Token]:
         return [token for token in tokens if token.family.owner == owner]
@@ -419,7 +430,14 @@ class Promises:
             world.tick,
             world.ms,
             [
-                (owner, row.state, row.consent_id, row.generation, [token.number for token in row.tokens], row.due)
+                (
+                    owner,
+                    row.state,
+                    row.consent_id,
+                    row.generation,
+                    [token.number for token in row.tokens],
+                    row.due,
+                )
                 for owner, row in sorted(self.rows.items())
             ],
             [

@@ -42,7 +42,7 @@ from tests.simulation.hints import Breaker, Redis
 from tests.simulation.mutations import replaced
 from tests.simulation.promises import Promises
 from tests.simulation.table import Table
-from tests.simulation.tesla import ACCESS_MARK, Tesla
+from tests.simulation.tesla import ACCESS_MARK, Tesla, Token
 from tests.simulation.weather import Weather
 from tests.simulation.world import NEVER, Actor, BrokenPromise, Turns, World
 from workers.due import Pacing
@@ -98,7 +98,9 @@ class Stage:
         before = logging.root.manager.disable
         logging.disable(logging.CRITICAL)
         self._undo.callback(logging.disable, before)
-        ids = SimpleNamespace(token_hex=lambda count: self._now().ids.getrandbits(8 * count).to_bytes(count).hex())
+        ids = SimpleNamespace(
+            token_hex=lambda count: self._now().ids.getrandbits(8 * count).to_bytes(count).hex()
+        )
         for module, name, stand_in in (
             (workers.sweep, "pulses", _Nothing()),  # signs of life, no part of the protocol
             (workers.sweep, "spares", _Nothing()),  # none of them gets 90 days old here
@@ -113,19 +115,36 @@ class Stage:
             self._undo.enter_context(replaced(module, name, stand_in))
         # The same expression again instead of an equal one: SQLAlchemy spends much of its time on making them.
         now = lru_cache(models.session.now)
-        for module in (models.answers, models.attempts, models.consent, models.events, models.grants, models.spares):
+        for module in (
+            models.answers,
+            models.attempts,
+            models.consent,
+            models.events,
+            models.grants,
+            models.spares,
+        ):
             self._undo.enter_context(replaced(module, "now", now))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._undo.close()
 
+    @property
+    def reading(self) -> str:
+        """Which reading of Tesla the last schedule had."""
+        return self._now().weather.reading()
+
     def _now(self) -> Schedule:
         assert self.schedule is not None
         return self.schedule
 
     def run(
-        self, seed: int, counts: Counter[str] | None = None, *, decisions: Sequence[int] | None = None, traced: bool = False
+        self,
+        seed: int,
+        counts: Counter[str] | None = None,
+        *,
+        decisions: Sequence[int] | None = None,
+        traced: bool = False,
     ) -> Run:
         """Plays one schedule: the seed's, or the seed's with these decisions instead of its own."""
         self.schedule = schedule = Schedule(self, seed, Choices(seed, decisions), traced=traced)
@@ -142,7 +161,9 @@ class Stage:
             counts["schedules"] += 1
             counts["steps"] += schedule.world.tick
             counts[f"reading: {schedule.weather.reading()}"] += 1
-        return Run(seed, broken, schedule.promises.digest(), schedule.world.choices.taken, schedule.world.trace or [])
+        return Run(
+            seed, broken, schedule.promises.digest(), schedule.world.choices.taken, schedule.world.trace or []
+        )
 
     def _empty_folders(self) -> None:
         for folder in self.folders.values():
@@ -251,14 +272,14 @@ class Schedule:
             case Step.LOCKED:
                 promises.passed_the_lock(actor, owner)
             case Step.DRAINED:
-                promises.drained(actor)
+                promises.drained(actor, owner)
             case Step.UNLOCKED:
                 promises.let_go(actor, owner)
             case _:
                 pass
         self.world.pause(str(step))
-        if step is Step.LOCKED:
-            promises.looked(actor, owner)
+        if step is Step.WRITTEN:
+            promises.written(actor, owner)
 
     # --- the actors -------------------------------------------------------------------------------
 
@@ -375,7 +396,7 @@ class Schedule:
             patience = self.world.deadline(STORE_SECONDS)
             while True:
                 try:
-                    self._connect(owner, token.text, due)
+                    self._connect(owner, token, due)
                 except SQLAlchemyError:
                     if patience.passed:
                         break
@@ -385,20 +406,20 @@ class Schedule:
                     return
             self._idle_until(3)  # and signs in anew
 
-    def _connect(self, owner: str, token: str, due: float) -> None:
+    def _connect(self, owner: str, token: Token, due: float) -> None:
         consent.connect(
             self.table,
             self._keyring,
             owner=owner,
             access_token=ACCESS_MARK + "0",
-            refresh_token=token,
+            refresh_token=token.text,
             expires_in=self.weather.token_life,
             due_in=due,
             requested_scopes="",
             scopes="",
             region="NA",
             fleet_url="",
-            correlation_id="",
+            correlation_id=f"sign-in {token.number}",
         )
 
     def _click(self, actor: Actor) -> None:
@@ -519,7 +540,7 @@ class Schedule:
             promises.intents[owner] = (token := self.tesla.sign_in(owner)).family
             if owner not in stage.first_rows:
                 ids, self.ids = self.ids, random.Random(0)
-                self._connect(owner, token.text, 0)
+                self._connect(owner, token, 0)
                 self.ids = ids
                 stage.first_rows[owner] = self.table.row(owner)
             self.table.put(
@@ -613,7 +634,11 @@ class Schedule:
                 pass
             after = promises.rows[owner]
             if usable:
-                if after.state != State.ALIVE or after.current is None or not self.tesla.accepts(after.current):
+                if (
+                    after.state != State.ALIVE
+                    or after.current is None
+                    or not self.tesla.accepts(after.current)
+                ):
                     world.breaks(1, f"{owner} is not alive in the end, and could be: {after.state}")
             elif after.state != State.NEEDS_CONSENT:
                 world.breaks(4, f"{owner} has no token that Tesla accepts, and is called {after.state}")

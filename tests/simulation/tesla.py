@@ -138,9 +138,7 @@ class Tesla:
         used = family.used
         if used is None or token.number > used.number:
             return token is family.tokens[-1] or not self._weather.reuse_kills
-        return (
-            token is used and not self._weather.strict and self.world.ms <= family.used_at + GRACE
-        )
+        return token is used and not self._weather.strict and self.world.ms <= family.used_at + GRACE
 
     def is_fresh(self, token: Token) -> bool:
         used = token.family.used

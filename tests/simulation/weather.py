@@ -29,7 +29,10 @@ PLACES = (
 )
 """Where an actor that is at work may pause."""
 
-HOTTEST = (*PLACES, *("written", "connected", "sent", "answered", "sent", "answered", "table", "committed") * 4)
+HOTTEST = (
+    *PLACES,
+    *("written", "connected", "sent", "answered", "sent", "answered", "table", "committed") * 4,
+)
 """Where schedules have faults most often: around the call to Tesla and what is stored of it."""
 
 STOPS = (3.0, 14.5, 17.0, 40.0, 70.0)
@@ -66,7 +69,10 @@ class Weather:
         self.event_share = draw.choice((0.01, 0.03, 0.08))
         self.kill_share = draw.choice((0.0, 0.0, 0.01, 0.04))
         self.stop_share = draw.choice((0.0, 0.0, 0.02, 0.06, 0.15))
-        self.hot = {place: draw.choice(("kill", "stop", "either")) for place in draw.sample(HOTTEST, draw.choice((0, 1, 2)))}
+        self.hot = {
+            place: draw.choice(("kill", "stop", "either"))
+            for place in draw.sample(HOTTEST, draw.choice((0, 1, 2)))
+        }
         self.sweeps_struck = draw.random() < 0.2
         self.strikes = draw.choice((2, 4, 8))  # kills and stops
         self.fates = some(BEFORE + AFTER, 0.35)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ class World:
             scopes="openid",
             region="NA",
             fleet_url=f"{self.tesla.url}/na",
-            correlation_id="test",
+            correlation_id=secrets.token_hex(8),
         )
 
     def grant(self, owner: str) -> Grant:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,7 +32,7 @@ def connect(parts: Parts, owner: str, *, due_in: float = -1, expires_in: float =
         scopes="openid",
         region="NA",
         fleet_url="http://localhost/na",
-        correlation_id="test",
+        correlation_id=secrets.token_hex(8),
     )
 
 

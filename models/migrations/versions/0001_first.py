@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("refresh_token", sa.LargeBinary()),
         sa.Column("previous_refresh_token", sa.LargeBinary()),
         sa.Column("previous_until", Instant()),
+        sa.Column("previous_attempt", sa.BigInteger()),
         sa.Column("requested_scopes", sa.Text(), nullable=False),
         sa.Column("scopes", sa.Text(), nullable=False),
         sa.Column("region", sa.String(8), nullable=False),
