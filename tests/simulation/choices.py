@@ -27,10 +27,7 @@ class Choices:
 
     def below(self, ways: int) -> int:
         """0 to `ways` - 1, each as likely."""
-        if self._given is None:
-            value = int(self._random.random() * ways)
-        else:
-            value = min(self._next(), ways - 1)
+        value = int(self._random.random() * ways) if self._given is None else min(self._next(), ways - 1)
         self.taken.append(value)
         return value
 

@@ -9,6 +9,7 @@ from sqlalchemy import select, true, update
 
 import models.answers
 import models.attempts
+import models.grants
 import models.spares
 import workers.escrow
 import workers.lock
@@ -51,7 +52,7 @@ def replaced(module: Any, name: str, stand_in: object) -> Iterator[None]:
 
 # --- the fence: begins whatever is under way, and whoever comes last overwrites -------------------------
 
-_passed = models.attempts.passed
+_passed = models.grants.passed
 
 
 def _passed_but_for_attempts(column: Any) -> Any:
@@ -76,9 +77,13 @@ _begin, _end, _end_consent = models.attempts.begin, models.attempts.end, models.
 _settle = models.answers.settle
 
 
-def _begin_unwritten(connection: Connection, owner: str, **kw: Any) -> Attempt | None:
+def _begin_unwritten(
+    connection: Connection, owner: str, *, instead_of: Attempt | None = None, **kw: Any
+) -> Attempt | None:
+    if instead_of is not None:
+        _write_late(connection, owner, instead_of.id, instead_of.number)
     savepoint = connection.begin_nested()
-    attempt = _begin(connection, owner, **kw)
+    attempt = _begin(connection, owner, instead_of=instead_of, **kw)
     savepoint.rollback()
     return attempt
 
@@ -125,10 +130,10 @@ _REPLACED: dict[str, tuple[tuple[Any, str, object], ...]] = {
         (models.attempts, "end_consent", _end_consent_written_late),
         (workers.refresh, "settle", _settle_written_late),
     ),
-    "escrow": ((workers.escrow.Escrow, "put", lambda escrow, answer: None),),
+    "escrow": ((workers.escrow.Escrow, "put", lambda _escrow, _answer: None),),
     "spares": (
-        (models.spares, "keep", lambda *args: False),
-        (models.attempts, "candidates", lambda *args: []),
+        (models.spares, "keep", lambda *_: False),
+        (models.attempts, "candidates", lambda *_: []),
     ),
     "lock": ((workers.lock.OwnerLocks, "hold", _hold),),
 }

@@ -1,13 +1,15 @@
-"""The protocol's promises, looked at after every step: at Tesla's records, the table, the escrow and what living
-processes remember.
+"""The protocol's promises, looked at after every step: at Tesla's records, the table, the escrow and what
+living processes remember.
 
-1. No refresh token that has reached us is lost: of those that Tesla would accept, the newest is in the table, in the
-   escrow, or in the hands of a living process. Excused are tokens whose answer was lost on the way, whose process was
-   killed between receiving it and the first durable write, or whose only place was a Redis that was wiped.
-2. Of one grant's calls never two are in flight, from the send to the answer or the client's deadline, even when the
-   client was killed meanwhile.
-3. No token is presented when one that was got with it was in the escrow, as far as the process could see it, as its
-   attempt was committed, or in the table as it looked there after that; unless Tesla had rejected that one.
+1. No refresh token that has reached us is lost: of those that Tesla would accept, the newest is in the table,
+   in the escrow, or in the hands of a living process. Excused are tokens whose answer was lost on the way,
+   whose process was killed between receiving it and the first durable write, or whose only place was a Redis
+   that was wiped.
+2. Of one grant's calls never two are in flight, from the send to the answer or the client's deadline, even
+   when the client was killed meanwhile.
+3. No token is presented when one that was got with it was in the escrow, as far as the process could see it,
+   as its attempt was committed, or in the table as it looked there after that; unless Tesla had rejected that
+   one.
 4. A grant is called dead only when Tesla has rejected every token in the table, and it is when none is good.
 5. No token in the clear in Redis, in the escrow's files, or anywhere in the bytes of the table.
 6. The owner's word wins: nothing of an older consent is ever in the row.

@@ -113,7 +113,7 @@ class Stage:
             (models.consent, "secrets", ids),
         ):
             self._undo.enter_context(replaced(module, name, stand_in))
-        # The same expression again instead of an equal one: SQLAlchemy spends much of its time on making them.
+        # The same expression again instead of an equal one: making them takes SQLAlchemy much time.
         now = lru_cache(models.session.now)
         for module in (
             models.answers,
@@ -196,7 +196,7 @@ class _Os:
 
 class _Nothing:
     def __getattr__(self, name: str) -> Any:
-        return lambda *args, **kw: None
+        return lambda *_args, **_kw: None
 
 
 class _Escrow(Escrow):
@@ -492,8 +492,8 @@ class Schedule:
         ]
 
     def _gone(self, actor: Turns) -> None:
-        """It has ended. If it was killed, so are its process's other threads; and what the process manager watches
-        is started again."""
+        """It has ended. If it was killed, so are its process's other threads; and what the process manager
+        watches is started again."""
         self.world.actors.remove(actor)
         if not isinstance(actor, Actor):
             return
@@ -543,6 +543,7 @@ class Schedule:
                 self._connect(owner, token, 0)
                 self.ids = ids
                 stage.first_rows[owner] = self.table.row(owner)
+                self.table.forget_events()
             self.table.put(
                 stage.first_rows[owner],
                 access_expires_at=self.world.text(self.weather.token_life),

@@ -1,4 +1,4 @@
-"""The token table: the product's `Database` on a real SQLite file, on the world's clock, and able to refuse."""
+"""The token table: the product's `Database` on a real SQLite file and the world's clock, able to refuse."""
 
 from __future__ import annotations
 
@@ -108,6 +108,9 @@ class Table(Database):
     def events(self) -> list[tuple[str, int]]:
         """How many of each kind there are."""
         return self.raw.execute("SELECT kind, count(*) FROM events GROUP BY kind ORDER BY kind").fetchall()
+
+    def forget_events(self) -> None:
+        self.raw.execute("DELETE FROM events")
 
     def bytes(self) -> bytes:
         """All of it, erased rows too."""

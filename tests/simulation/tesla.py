@@ -1,8 +1,8 @@
 """A small Tesla: families of refresh tokens and their rotation, and calls that take time and get lost.
 
 Its rules are those of `sandbox.tesla`, which says where each comes from. What Tesla does not document is a
-reading, chosen for each schedule. It stands in place of `fleet.transport.call`, so what the product makes of each
-answer is the product's own `fleet.tokens` and `fleet.errors`.
+reading, chosen for each schedule. It stands in place of `fleet.transport.call`, so that answers go through
+the product's own `fleet.tokens` and `fleet.errors`.
 """
 
 from __future__ import annotations

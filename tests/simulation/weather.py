@@ -1,7 +1,7 @@
 """What breaks in a schedule, and which readings of Tesla hold in it.
 
-Each schedule has faults of a few kinds only, often many of them: rare combinations come up sooner that way than
-with a little of everything.
+Each schedule has faults of a few kinds only, often many of them: rare combinations come up sooner that way
+than with a little of everything.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HOTTEST = (
 """Where schedules have faults most often: around the call to Tesla and what is stored of it."""
 
 STOPS = (3.0, 14.5, 17.0, 40.0, 70.0)
-"""For how many seconds a process is stopped: within its deadline, at its edge, past it, past the lock, for long."""
+"""For how many seconds a process is stopped: within its deadline, at its edge, past it, and past the lock."""
 
 OUTAGES = (1.0, 10.0, 20.0, 60.0)
 

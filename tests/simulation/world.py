@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from greenlet import greenlet
+from greenlet import greenlet  # type: ignore[import-untyped]
 
 from fleet.deadline import Deadline, DeadlinePassed
 
@@ -20,8 +20,8 @@ _EPOCH = datetime(2030, 1, 1)  # noqa: DTZ001 - SQLite's text carries no zone
 
 
 class Killed(BaseException):
-    """Thrown into whoever was killed, so that the stack goes away. No effect of its way out counts: what stands
-    around the product raises it again from every call of the dead."""
+    """Thrown into whoever was killed, so that the stack goes away. No effect of its way out counts: what
+    stands around the product raises it again from every call of the dead."""
 
 
 class BrokenPromise(Exception):
@@ -100,7 +100,7 @@ class World:
         self.current: Actor | None = None
         self.broken: BrokenPromise | None = None
         self.trace: list[str] | None = [] if traced else None
-        self.ended: Callable[[Actor], None] = lambda actor: None
+        self.ended: Callable[[Actor], None] = lambda _actor: None
         self._last: Turns | None = None
         self._abandoned: list[Turns] = []
         self._main = greenlet.getcurrent()
