@@ -1,9 +1,10 @@
 """What strikes, and when: made from a seed before anything starts. The same seed makes the same plan.
 
 Anything may strike while anything else does, with three exceptions, for which the storm lets an act wait: SQL
-and Valkey are struck once at a time each; no more than two of Tesla's faults are about at once, or nothing
-would ever be refreshed; and Valkey does not lose its data while SQL refuses and the escrow's disk is full,
-because then no place is left that could keep an answer, and the promise ends with the last one.
+and Valkey are struck once at a time each; Tesla's faults wait while the breaker is open, or they would strike
+nothing but its probes and nothing would ever be refreshed; and Valkey does not lose its data while SQL
+refuses and the escrow's disk is full, because then no place is left that could keep an answer, and the
+promise ends with the last one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ else the grant is over, by Tesla's own word. Only before it rotated: afterwards 
 _UNROTATED = ("no_refresh_token", "same_refresh_token")
 """After these, before Tesla rotated, the previous token is no longer held; so other owners get these."""
 
-_FOR_ALL = (
+FOR_ALL = (
     *("invalid_client", "unauthorized_client", "invalid_request", "invalid_redirect_url"),
     "rate_limit",
 )
@@ -96,7 +97,7 @@ def plan(
         ("stops", _stops(times), 22.0),
         ("valkey", _valkey(times), 9.0),
         ("sql", _sql(times, database), 11.0 if database == "postgresql" else 26.0),
-        ("tesla", _tesla(share, owners, strict=strict), 1.0),
+        ("tesla", _tesla(share, owners, strict=strict), 0.5),
         ("clock", _clock(times, database) if clocks else [], 15.0),
         ("owners", _owners(times, owners, strict=strict), 1.0),
     ):
@@ -169,32 +170,34 @@ def _sql(times: int, database: str) -> _Track:
 
 
 def _tesla(share: float, owners: int, *, strict: bool) -> _Track:
-    count = max(1, round((OFTEN + 2) * share))
-    one = (0, owners - _withdrawing(owners, count))
+    """Most strike the one call that comes next. Those after which nobody asks Tesla for a while strike all
+    that are under way, again and again until that was often enough."""
+    times = max(1, round((OFTEN + 1) * share))
+    one = (0, owners - _withdrawing(owners, times))
     acts: _Track = []
     for number, fault in enumerate(TOKEN_FAULTS):
         if fault in LYING:
             # In strict mode to try an older one ends the family: Tesla lies, and punishes who believes it.
             rule: dict[str, Any] = {"fault": fault, "owner": one, "parity": 0}
-            acts += [(TESLA_LIES.format(fault=fault), rule)] * (0 if strict else count)
+            acts += [(TESLA_LIES.format(fault=fault), rule)] * (0 if strict else times)
             continue
         if fault in _UNROTATED:
             rule = {"fault": fault, "owner": one, "parity": 1}
-            acts += [(TESLA_KEEPS.format(fault=fault), rule)] * count
+            acts += [(TESLA_KEEPS.format(fault=fault), rule)] * times
             if fault == "same_refresh_token":
                 continue
         wheres = ("after",) if fault in _UNROTATED else ("before", "after")
         for where in wheres if fault not in _ALTERED else ("before",):
             kind = (TESLA_ALTERS if fault in _ALTERED else TESLA).format(fault=fault, where=where)
-            rule = {"fault": fault, "where": where}
-            # What stands everything still at once strikes all that are under way by then, else it would take
-            # the whole storm. The others leave room for calls that succeed.
-            rule["probability"] = 0.5 if fault in _FOR_ALL else 0.2
             # In strict mode each answer that is lost ends a grant.
-            rule["count"] = 1 if strict and where == "after" else count
+            often = 1 if strict and where == "after" else times
+            rule = {"fault": fault, "where": where}
             if fault in _SECONDS:
                 rule["seconds"] = _SECONDS[fault][number % 2] if where == "before" else _SECONDS[fault]
-            acts.append((kind, rule))
+            if fault in FOR_ALL:
+                acts.append((kind, {**rule, "count": often + (often > 1), "often": often}))
+            else:
+                acts += [(kind, {**rule, "count": 1})] * often
     return acts
 
 

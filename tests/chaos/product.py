@@ -136,8 +136,8 @@ class Product:
         return number
 
     def tesla_side(self, owner: str) -> tuple[str | None, str | None]:
-        """The hashes of the refresh token that was issued to the owner last, and of the one that was presented
-        last, by the sandbox's own books."""
+        """By the sandbox's own books: the hash of the refresh token that was issued to the owner last, and of
+        the one that was presented last."""
         path = self.folder / "sandbox" / "sandbox.db"
         query = (
             "SELECT"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import requests
+from redis.exceptions import RedisError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 TICK = 0.1
 LOOK_SECONDS = 1.0
 TESLA_AT_ONCE = 2
-"""So many of Tesla's faults that may strike anybody are about at the same time."""
+"""So many of Tesla's faults that strike whoever comes next are about at the same time."""
+
+BURST_SECONDS = 1.2
+"""How long a fault that stands everything still is about."""
 
 
 @dataclass
@@ -81,6 +85,8 @@ class Storm:
         self._busy: set[str] = set()
         self._rules: dict[int, tuple[str, dict[str, Any]]] = {}  # in force, as far as we know
         self._stop_seconds = lock_life(product.options.attempt_deadline) + 3
+        self._again: list[Act] = []  # have not struck often enough
+        self._bursts = {act.kind for act in acts if "often" in act.parameters}
         self._sides: dict[str, tuple[str | None, str | None]] = {}  # the lied to: Tesla's side at that time
         self._keyring = Keyring.parse(product.keys)
         self._last_look = 0.0
@@ -95,6 +101,8 @@ class Storm:
         said = 0
         waiting = list(self._acts)
         while (passed := time.monotonic() - start) < seconds:
+            waiting += self._again
+            self._again.clear()
             for act in [act for act in waiting if act.at <= passed]:
                 if self._begin(act):
                     waiting.remove(act)
@@ -156,7 +164,7 @@ class Storm:
             self.tally.withdrawn.add(owner)
             self._struck(kind)
         else:
-            return self._strike_tesla(kind, given)
+            return self._strike_tesla(act)
         self.tally.given[kind] += 1
         return True
 
@@ -226,8 +234,8 @@ class Storm:
             return False
         self.tally.given[kind] += 1
         self._busy.add("sql")
-        # An answer is to arrive while SQL is away: Tesla takes its time with some calls, and when one of them is
-        # under way SQL goes.
+        # An answer is to arrive while SQL is away: Tesla takes its time with some calls, and when one of them
+        # is under way SQL goes.
         number = self._product.fault(grant="refresh_token", fault="slow", where="after", seconds=2, count=4)
         patience = time.monotonic() + 8
 
@@ -301,9 +309,12 @@ class Storm:
 
     # --- Tesla ------------------------------------------------------------------------------------
 
-    def _strike_tesla(self, kind: str, given: dict[str, Any]) -> bool:
-        rule = {name: value for name, value in given.items() if name not in {"owner", "parity", "for"}}
-        if "count" in given and sum("owner" not in rule for _, rule in self._rules.values()) >= TESLA_AT_ONCE:
+    def _strike_tesla(self, act: Act) -> bool:
+        kind, given = act.kind, act.parameters
+        rule = {
+            name: value for name, value in given.items() if name not in {"owner", "parity", "for", "often"}
+        }
+        if "for" not in given and not self._tesla_is_well(alone="often" in given):
             return False
         if "owner" in given:
             owner = self._holder_of_another(int(given["owner"]) // 2 * 2 + given["parity"])
@@ -313,14 +324,29 @@ class Storm:
         number = self._product.fault(grant="refresh_token", **rule)
         self._rules[number] = (kind, rule)
         self.tally.given[kind] += 1
-        if "for" in given:
+        if "for" in given or "often" in given:
 
             def over() -> None:
                 self._clear_rule(number)
                 self._rules.pop(number, None)
+                if self.tally.struck[kind] < given.get("often", 0):
+                    self.tally.given[kind] -= 1
+                    self._again.append(act)
 
-            self._in(given["for"], over)
+            self._in(given.get("for", BURST_SECONDS), over)
         return True
+
+    def _tesla_is_well(self, *, alone: bool) -> bool:
+        """Whether a fault would strike more than a probe; `alone`: and no other is about."""
+        about = sum("owner" not in rule for _, rule in self._rules.values())
+        if about >= (1 if alone else TESLA_AT_ONCE) or any(
+            kind in self._bursts for kind, _ in self._rules.values()
+        ):
+            return False
+        try:
+            return not self._product.valkey.client.exists("evergrant:breaker")
+        except RedisError:
+            return False
 
     def _holder_of_another(self, index: int) -> str | None:
         """The owner of that index or of the next ones who holds two refresh tokens that Tesla would take: the
