@@ -127,15 +127,18 @@ def test_tesla_down_for_longer_than_a_token_lives_costs_no_sign_in() -> None:
 
 
 def test_twenty_callers_in_six_processes_cost_one_call_and_get_one_generation(tmp_path: Path) -> None:
-    options = Options(database="sqlite", token_seconds=600, workers=2, attempt_deadline=10)
+    options = Options(database="sqlite", token_seconds=600, workers=2, attempt_deadline=15)
     with Product(options) as product:
         [browser] = sign_in(product.web_url, owners(1))
         before = product.record()["totals"]["calls"]
         stale = generation(product)
         # Long enough for a command line to start: who asks after the end asks for another.
-        product.fault(fault="slow", grant="refresh_token", where="before", seconds=6, count=1)
+        product.fault(fault="slow", grant="refresh_token", where="before", seconds=8, count=1)
         notes = [tmp_path / f"{number}" for number in range(12)]
-        with Celery(broker=product.valkey.url) as broker, ThreadPoolExecutor(8) as pool:
+        with (
+            Celery(broker=product.valkey.url.replace("unix", "redis+socket")) as broker,
+            ThreadPoolExecutor(8) as pool,
+        ):
             for number, note in enumerate(notes):  # six in each worker
                 name = product.workers[number % 2].name
                 queue = worker_direct(f"{name}@{socket.gethostname()}")
@@ -145,7 +148,7 @@ def test_twenty_callers_in_six_processes_cost_one_call_and_get_one_generation(tm
             wait_for("the workers' callers", lambda: all(note.exists() for note in notes), 30, product.tend)
             got = [note.read_text() for note in notes] + [other.result() for other in others]
         assert len(got) == 20
-        assert {int(re.findall(r"\d+", each)[-1]) for each in got} == {stale + 1}, got
+        assert {int(re.findall(r"\d+", each)[-1]) for each in got} == {stale + 1}, str(got)
         totals = product.record()["totals"]
         assert totals["calls"] == before + 1
         assert totals["rotations"] == 1
