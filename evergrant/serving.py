@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from typing import Any
 
 from gunicorn.glogging import Logger as GunicornLogger
 
 from settings import get_settings
+from workers.drain import start_draining
 
 _settings = get_settings()
 
@@ -30,6 +32,11 @@ loglevel = _settings.log_level.lower()
 accesslog = "-"
 # The path without its query: /callback's carries a code. No referrer either, which may repeat it.
 access_log_format = "%(h)s %(m)s %(U)s %(s)s %(b)sB %(M)sms"
+
+
+def post_worker_init(_worker: Any) -> None:
+    """A refresh from a page may leave an answer in the escrow; this process takes it out itself."""
+    start_draining(threading.Event())
 
 
 class _NoQuery(logging.Filter):

@@ -48,7 +48,7 @@ def _handle(parameters: dict[str, str], grant: str, call: Call, wire: Wire) -> R
     if rule.where == "after":
         with contextlib.suppress(Refused):
             issued = _issue(parameters, grant)
-    if rule.fault.name in {"login_required", "invalid_grant"} and grant == REFRESH:
+    if rule.fault.name in {"login_required", "invalid_grant", "invalid_auth_code"} and grant == REFRESH:
         services().tesla.note_refusal(parameters.get("refresh_token", ""))
     answer = rule.fault.instead(rule, None if issued is None else _encode(_tokens(issued)))
     response, received = _deliver(answer, call, wire)

@@ -20,6 +20,7 @@ from celery.utils import worker_direct
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
+from workers.drain import start_draining
 from workers.lanes import lane
 from workers.parts import parts
 from workers.refresh import Result
@@ -84,34 +85,19 @@ def watchdog() -> Watchdog:
 # --- a worker's own threads ---------------------------------------------------------------------------
 
 _stopping = threading.Event()
-DRAIN_SECONDS = 1.0
 
 
 @worker_ready.connect
 def _start(sender: Any, **_: Any) -> None:
     # What fell due while no worker was up need not wait for beat.
     sweep_task.apply_async(queue="sweep", expires=60)
-    for name, work in (
-        ("escrow", _drain_the_escrow),
-        ("heartbeat", lambda: _heartbeat(sender.hostname)),
-    ):
-        threading.Thread(target=work, name=name, daemon=True).start()
+    start_draining(_stopping)
+    threading.Thread(target=_heartbeat, args=(sender.hostname,), name="heartbeat", daemon=True).start()
 
 
 @worker_shutting_down.connect
 def _stop(**_: Any) -> None:
     _stopping.set()
-
-
-def _drain_the_escrow() -> None:
-    """Takes answers out of the escrow as soon as SQL takes them, whoever put them there."""
-    while not _stopping.wait(DRAIN_SECONDS):
-        try:
-            parts().refresher.drain_all()
-        except SQLAlchemyError:
-            continue  # still away
-        except Exception:
-            log.exception("the escrow could not be drained")
 
 
 def _heartbeat(worker: str) -> None:

@@ -47,10 +47,11 @@ if open[1] then
   if redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[2]) then return {'probe', 0, open[2]} end
   return {'open', redis.call('PTTL', KEYS[3]), open[2]}
 end
-local start = math.max(now, tonumber(redis.call('GET', KEYS[4]) or '0'))
-if start - now > tonumber(ARGV[3]) then return {'full', math.floor(start - now), ''} end
-redis.call('SET', KEYS[4], tostring(start + 1000 / tonumber(ARGV[1])), 'PX', 60000)
-return {'go', math.floor(start - now), tostring(redis.call('EXISTS', KEYS[2]))}
+local start = math.max(now, tonumber(redis.call('GET', KEYS[4]) or ARGV[4]))
+if start - now > tonumber(ARGV[3]) then return {'full', math.floor(start - now), '', 0} end
+local after = string.format('%.3f', start + 1000 / tonumber(ARGV[1]))
+redis.call('SET', KEYS[4], after, 'PX', 60000)
+return {'go', math.floor(start - now), tostring(redis.call('EXISTS', KEYS[2])), after}
 """
 )
 
@@ -127,19 +128,28 @@ class Breaker:
         self._admit = redis.register_script(_ADMIT)
         self._fail = redis.register_script(_FAIL)
         self._look = redis.register_script(_LOOK)
+        # When Redis is wiped, the turns that this process is still waiting for are not given once more.
+        self._after_my_turns = "0"
         self._keys = [_BREAKER, _FAILING, _PROBE, _PACE]
 
     def admit(self, patience: float) -> Admission:
         """Whether a call may be made, if need be after waiting up to `patience` seconds for its turn."""
         try:
-            gate, milliseconds, word = self._admit(
-                self._keys, [MARGIN * self._rate, int(self._probe_life * 1000), int(patience * 1000)]
+            gate, milliseconds, word, *after = self._admit(
+                self._keys,
+                [
+                    MARGIN * self._rate,
+                    int(self._probe_life * 1000),
+                    int(patience * 1000),
+                    self._after_my_turns,
+                ],
             )
         except RedisError:
             return Admission(Gate.GO, 0)
         gate, word = Gate(gate.decode()), word.decode()
         seconds = max(float(milliseconds), 0) / 1000
         if gate is Gate.GO:
+            self._after_my_turns = after[0].decode()
             return Admission(gate, seconds, troubled=word != "0")
         return Admission(gate, seconds, cause=word, troubled=gate is Gate.PROBE)
 

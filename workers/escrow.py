@@ -46,13 +46,14 @@ class Escrow:
         self._redis = redis
         self._folder = folder
 
-    def put(self, answer: Answer) -> None:
-        """Keeps the answer. Raises `EscrowFull` when neither place takes it."""
+    def put(self, answer: Answer) -> bool:
+        """Keeps the answer; True when it is on this machine's disk, False when only Redis has it. Raises
+        `EscrowFull` when neither place takes it."""
         text = self._seal(answer)
-        kept = 0
+        on_disk = in_redis = False
         try:
             self._write_file(answer, text)
-            kept += 1
+            on_disk = True
         except OSError as error:
             log.error("owner %s: the escrow's folder takes nothing: %s", answer.owner, error.strerror)
         try:
@@ -60,11 +61,12 @@ class Escrow:
             pipe.hset(_key(answer.owner), answer.attempt_id, text)
             pipe.sadd(_OWNERS, answer.owner)
             pipe.execute()
-            kept += 1
+            in_redis = True
         except RedisError as error:
             log.error("owner %s: Redis takes nothing into the escrow: %s", answer.owner, type(error).__name__)
-        if not kept:
+        if not on_disk and not in_redis:
             raise EscrowFull
+        return on_disk
 
     def drain(self, owner: str, settle: Callable[[Answer], object]) -> int:
         """Hands each answer of this owner's to `settle`, and forgets those for which that returned.

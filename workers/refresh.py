@@ -61,6 +61,9 @@ GRACE = 1.0
 PATIENCE = 1.0
 """Seconds that a task waits for its turn in the rate before it gives its claim back."""
 
+AHEAD = 0.25
+"""Seconds before its turn at which a refresh begins its attempt, so that the call itself is made on time."""
+
 SLOW = 1.0
 """Seconds that SQL may take to store an answer before that answer is put into the escrow as well."""
 
@@ -107,6 +110,17 @@ class Outcome:
     retry_in: float | None = None
 
 
+@dataclass(slots=True)
+class Unsettled:
+    """An answer in this process's hands since `since`; `safe` once it is on a disk or in SQL, `left` when no
+    thread is at it any more."""
+
+    answer: Answer
+    since: float
+    safe: bool = False
+    left: bool = False
+
+
 class Refresher:
     """`attempt_deadline` is in seconds. `sleep` waits so many seconds."""
 
@@ -134,7 +148,7 @@ class Refresher:
         self._attempt_deadline = attempt_deadline
         self._sleep = sleep
         self._deadline = deadline
-        self._unsettled: dict[str, tuple[Answer, float]] = {}
+        self._unsettled: dict[str, Unsettled] = {}
 
     # --- who comes second waits -------------------------------------------------------------------
 
@@ -149,7 +163,9 @@ class Refresher:
         patience = self._deadline(wait)
         pause = 0.05
         seen = None if stale is None else self._read(owner)
-        if seen and seen.in_flight:
+        if seen and seen.in_flight and self._drain(owner):
+            seen = self._read(owner)
+        if seen and (seen.in_flight or (stale is not None and seen.generation > stale)):
             outcome = self._explain(seen, stale)  # its end is this call's, good or bad
         else:
             outcome = self._try(owner, stale, seen, patience)
@@ -181,21 +197,30 @@ class Refresher:
             admission = self._breaker.admit(max(PATIENCE, patience.remaining))
             if not admission.may_go:
                 return self._not_now(owner, admission)
-            if admission.seconds:
-                self._sleep(admission.seconds)
+            turn = self._deadline(admission.seconds)
+            if turn.remaining > AHEAD:
+                self._sleep(turn.remaining - AHEAD)
                 lock.renew()
             reached(Step.ADMITTED, owner)
-            outcome = self._attempts(owner, stale, seen, lock, admission)
+            outcome = self._attempts(owner, stale, seen, lock, admission, turn)
         reached(Step.UNLOCKED, owner)
         return outcome
 
     def _attempts(
-        self, owner: str, stale: int | None, seen: Grant | None, lock: OwnerLock, admission: Admission
+        self,
+        owner: str,
+        stale: int | None,
+        seen: Grant | None,
+        lock: OwnerLock,
+        admission: Admission,
+        turn: Deadline,
     ) -> Outcome:
         """One attempt with the newest refresh token and, when Tesla rejects that, one with each spare."""
         attempt, deadline = self._first(owner, stale, seen, admission)
         if attempt is None:
             return self._explain(self._read(owner), stale)
+        if not turn.passed:
+            self._sleep(turn.remaining)
         tried: list[str] = []
         try:
             token: str | None = attempt.refresh_token(self._keyring)
@@ -225,8 +250,8 @@ class Refresher:
                     return self._keep(answer, stale, admission)
                 came_from, token = self._spare(attempt, tried)
                 if token is not None:
-                    turn = self._breaker.admit(self._attempt_deadline)  # each call counts for the rate
-                    self._sleep(turn.seconds if turn.may_go else 0)
+                    another = self._breaker.admit(self._attempt_deadline)  # each call counts for the rate
+                    self._sleep(another.seconds if another.may_go else 0)
                     lock.renew()
                     following, deadline = self._begin(owner, stale, None, instead_of=attempt)
                     if following is None:
@@ -300,13 +325,16 @@ class Refresher:
 
         None when it is in the escrow.
         """
-        self._unsettled[answer.attempt_id] = answer, time.monotonic()
+        unsettled = self._unsettled[answer.attempt_id] = Unsettled(answer, time.monotonic())
         try:
-            return self._store_somewhere(answer)
+            return self._store_somewhere(unsettled)
         finally:
-            del self._unsettled[answer.attempt_id]
+            unsettled.left = True
+            if unsettled.safe:
+                self._unsettled.pop(answer.attempt_id, None)
 
-    def _store_somewhere(self, answer: Answer) -> Settled | None:
+    def _store_somewhere(self, unsettled: Unsettled) -> Settled | None:
+        answer = unsettled.answer
         wait = 0.2
         while True:
             try:
@@ -314,11 +342,12 @@ class Refresher:
             except Exception as error:  # whatever it is, the answer must not be lost to it
                 log.error("%s: SQL does not take the answer (%s)", _line(answer), type(error).__name__)
             else:
+                unsettled.safe = True
                 reached(Step.SETTLED, answer.owner)
                 log.info("%s: %s", _line(answer), settled)
                 return settled
             try:
-                self._escrow.put(answer)
+                unsettled.safe = self._escrow.put(answer)
             except EscrowFull:
                 log.critical("%s: neither SQL nor the escrow takes the answer; trying on", _line(answer))
                 self._sleep(wait)
@@ -347,13 +376,15 @@ class Refresher:
     def drain_all(self) -> None:
         """Takes all that is in the escrow, here and in Redis, into the table; to be called every second.
 
-        Before that, what SQL is slow to take gets a safe place: it may hang instead of refusing. Raises
-        SQLAlchemy's errors.
+        Before that, what SQL is slow to take gets a safe place: it may hang instead of refusing. So does
+        what only Redis has taken, which may forget it. Raises SQLAlchemy's errors.
         """
-        for answer, since in list(self._unsettled.values()):
-            if time.monotonic() - since > SLOW:
+        for unsettled in list(self._unsettled.values()):
+            if not unsettled.safe and time.monotonic() - unsettled.since > SLOW:
                 with suppress(EscrowFull):
-                    self._escrow.put(answer)
+                    unsettled.safe = self._escrow.put(unsettled.answer)
+            if unsettled.safe and unsettled.left:
+                self._unsettled.pop(unsettled.answer.attempt_id, None)
         for owner in self._escrow.owners():
             self._drain(owner)
 

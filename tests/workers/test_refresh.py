@@ -446,3 +446,22 @@ def test_the_attempt_is_committed_before_anything_is_sent(world: World, at_step:
     at_step.at(Step.CONNECTED, lambda: seen.append(world.grant(owner).in_flight))
     refresh(world, owner)
     assert seen == [True]
+
+
+def test_what_only_redis_took_goes_to_the_disk_as_soon_as_there_is_room(
+    world: World, at_step: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = world.owner()
+    escrow = world.parts.settings.evergrant_home / "escrow"
+    escrow.parent.mkdir(parents=True, exist_ok=True)
+    escrow.write_text("not a folder")
+    monkeypatch.setattr("workers.refresh.SLOW", 0)
+    at_step.at(Step.ANSWERED, lambda: table_away(world))
+    refresh(world, owner)
+    escrow.unlink()
+    with pytest.raises(SQLAlchemyError):
+        world.parts.refresher.drain_all()
+    world.parts.redis.flushall()
+    table_back(world)
+    world.parts.refresher.drain_all()
+    assert world.grant(owner).generation == 1
