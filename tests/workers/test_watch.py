@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 
 from models import pulses
+from models.session import now
 from workers.watch import Pulse, Watchdog, silence, stall
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def age(parts: Parts, name: str, seconds: float) -> None:
     pulses.beat(parts.database, name)
     with parts.database.write() as connection:
         connection.execute(
-            pulses.pulses.update().where(pulses.pulses.c.name == name).values(at=pulses.now(-seconds))
+            pulses.pulses.update().where(pulses.pulses.c.name == name).values(at=now(-seconds))
         )
 
 
