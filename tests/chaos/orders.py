@@ -57,6 +57,11 @@ class Orders:
                 return order
         return None
 
+    @property
+    def waiting(self) -> int:
+        """How many nobody has come to carry out yet."""
+        return len(os.listdir(self._folder))  # noqa: PTH208
+
     def withdraw_all(self) -> int:
         """Takes back what nobody has come to carry out; returns how many."""
         names = os.listdir(self._folder)  # noqa: PTH208

@@ -1,8 +1,8 @@
 """What strikes, and when: made from a seed before anything starts. The same seed makes the same plan.
 
 Anything may strike while anything else does, with three exceptions, for which the storm lets an act wait: SQL
-and Valkey are struck once at a time each; Tesla's faults wait while the breaker is open, or they would strike
-nothing but its probes and nothing would ever be refreshed; and Valkey does not lose its data while SQL
+and Valkey are struck once at a time each; Tesla's faults and orders to die wait while the breaker is open, or
+they would strike nothing but its probes and nothing would ever be refreshed; and Valkey does not lose its data while SQL
 refuses and the escrow's disk is full, because then no place is left that could keep an answer, and the
 promise ends with the last one.
 """

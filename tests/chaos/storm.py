@@ -38,6 +38,8 @@ LOOK_SECONDS = 1.0
 TESLA_AT_ONCE = 2
 """So many of Tesla's faults that strike whoever comes next are about at the same time."""
 
+ORDERS_AT_ONCE = 3
+
 BURST_SECONDS = 1.2
 """How long a fault that stands everything still is about."""
 
@@ -139,12 +141,16 @@ class Storm:
         product = self._product
         kind = act.kind
         if kind in kinds.KILL_AT.values():
+            if not self._orders_may_come():
+                return False
             product.orders.give(given["step"], KILL)
         elif kind == kinds.KILL_ANYWHERE:
             self._struck(kind, _one(product.workers, given["worker"]).send(signal.SIGKILL))
         elif kind == kinds.KILL_BEAT:
             self._struck(kind, _one(product.beats, given["beat"]).send(signal.SIGKILL))
         elif kind == kinds.STOP:
+            if given["step"] and not self._orders_may_come():
+                return False
             self._stop(given)
         elif kind in {kinds.VALKEY_KILL, kinds.VALKEY_WIPE, kinds.VALKEY_FLUSH}:
             return self._strike_valkey(kind, given)
@@ -343,10 +349,17 @@ class Storm:
             kind in self._bursts for kind, _ in self._rules.values()
         ):
             return False
+        return self._breaker_is_closed()
+
+    def _breaker_is_closed(self) -> bool:
         try:
             return not self._product.valkey.client.exists("evergrant:breaker")
         except RedisError:
             return False
+
+    def _orders_may_come(self) -> bool:
+        """Not while only probes go through, or each of them would be killed; and not many at once."""
+        return self._product.orders.waiting < ORDERS_AT_ONCE and self._breaker_is_closed()
 
     def _holder_of_another(self, index: int) -> str | None:
         """The owner of that index or of the next ones who holds two refresh tokens that Tesla would take: the
