@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.processes
 
-LIFE = 12
+LIFE = 8
 """Seconds that an access token lives, where it shall fall due all the time."""
 
 
@@ -196,7 +196,7 @@ def shortest_time_between_two(product: Product) -> float:
     query = select(events.c.owner, events.c.at).where(events.c.kind == Kind.REFRESHED.value)
     with product.database.read() as connection:
         rows = sorted((row.owner, row.at) for row in connection.execute(query))
-    return min((b[1] - a[1]).total_seconds() for a, b in itertools.pairwise(rows) if a[0] == b[0])
+    return float(min((b[1] - a[1]).total_seconds() for a, b in itertools.pairwise(rows) if a[0] == b[0]))
 
 
 def without_a_token(product: Product) -> set[str]:
