@@ -130,7 +130,7 @@ _REPLACED: dict[str, tuple[tuple[Any, str, object], ...]] = {
         (models.attempts, "end_consent", _end_consent_written_late),
         (workers.refresh, "settle", _settle_written_late),
     ),
-    "escrow": ((workers.escrow.Escrow, "put", lambda _escrow, _answer: None),),
+    "escrow": ((workers.escrow.Escrow, "put", lambda _escrow, _answer: True),),
     "spares": (
         (models.spares, "keep", lambda *_: False),
         (models.attempts, "candidates", lambda *_: []),

@@ -3,8 +3,8 @@ living processes remember.
 
 1. No refresh token that has reached us is lost: of those that Tesla would accept, the newest is in the table,
    in the escrow, or in the hands of a living process. Excused are tokens whose answer was lost on the way,
-   whose process was killed between receiving it and the first durable write, or whose only place was a Redis
-   that was wiped.
+   or whose process was killed between receiving it and the first durable write. (Redis is no such place: it
+   may be wiped. Only when the process is gone as well, that is nobody's fault.)
 2. Of one grant's calls never two are in flight, from the send to the answer or the client's deadline, even
    when the client was killed meanwhile.
 3. No token is presented when one that was got with it was in the escrow, as far as the process could see it,
@@ -33,6 +33,7 @@ from tests.simulation.tesla import ACCESS_MARK, REFRESH_MARK, Family, Token
 from tests.simulation.world import NEVER, Actor, Turns
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from models.crypto import Keyring
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 _GRANTS = (
     "SELECT owner, state, consent_id, generation, refresh_token, previous_refresh_token, previous_until, "
-    "attempt_id, access_token, refresh_at, claimed_until, retry_at, attempt_deadline FROM grants"
+    "attempt_id, failures, access_token, refresh_at, claimed_until, retry_at, attempt_deadline FROM grants"
 )
 _SPARES = "SELECT owner, attempt_number, refresh_token FROM spares"
 _EPOCH = datetime(2030, 1, 1)  # noqa: DTZ001 - as SQLite's text
@@ -58,6 +59,7 @@ class Row:
     generation: int
     current: Token | None
     tokens: list[Token]  # all that are held and within their life, the current one first
+    quiet: bool  # no attempt, no wait, no failure: as a refresh that went well leaves it
     due: int  # when the next sweep may claim it, in milliseconds
     family: Family | None = None
 
@@ -83,6 +85,7 @@ class Promises:
         folders: dict[str, Path],
         keyring: Keyring,
         lock_life: float,
+        hands: Callable[[Actor | None], Iterable[str]],
     ) -> None:
         self.rows: dict[str, Row] = {}
         self.intents: dict[str, Family | str] = {}  # what the owner is doing
@@ -94,6 +97,7 @@ class Promises:
         self._redis = redis
         self._folders = folders
         self._keyring = keyring
+        self._hands = hands  # the refresh tokens that a thread's process, or any, keeps until they are safe
         self._lock_life = int(lock_life * 1000)
         self._opened: dict[bytes | str, Token] = {}
         self._names: dict[str, list[str]] = {}  # the escrow's files, by machine
@@ -122,19 +126,33 @@ class Promises:
         now = self._world.text()
         rows: dict[str, Row] = {}
         for row in raw.execute(_GRANTS):
-            owner, state, consent_id, generation, sealed, previous, until, _, _, *times = row
+            (
+                owner,
+                state,
+                consent_id,
+                generation,
+                sealed,
+                previous,
+                until,
+                attempt,
+                failures,
+                access,
+                *times,
+            ) = row
             current = None if sealed is None else self._token(sealed, owner, "refresh_token", generation)
             tokens = [] if current is None else [current]
             if previous is not None and until is not None and until > now:
                 tokens.append(self._token(previous, owner, "previous_refresh_token", generation))
             due = NEVER if times[0] is None else max(map(_milliseconds, filter(None, times)))
-            rows[owner] = Row(state, consent_id, generation, current, tokens, due)
-            if state == State.DISCONNECTED and (sealed or previous or row[8]):
+            quiet = attempt is None and not failures and times[2] is None
+            rows[owner] = Row(state, consent_id, generation, current, tokens, quiet, due)
+            if state == State.DISCONNECTED and (sealed or previous or access):
                 self._world.breaks(6, f"{owner} disconnected, and tokens are kept")
         for owner, number, sealed in raw.execute(_SPARES):
             token = self._token(sealed, owner, "spare", number)
             if owner in rows:
                 rows[owner].tokens.append(token)
+                rows[owner].quiet = False
             else:
                 self._world.breaks(6, f"{owner} has spares and no grant")
         before, self.rows = self.rows, rows
@@ -196,7 +214,8 @@ class Promises:
                 self._look_for_plain(text, "a file of the escrow")
                 found.append(self._from_escrow(text.partition('"answer": "')[2].rstrip('"}')))
             self._files[machine] = found
-            self._settle_durable(found)
+            for token in found:
+                self._durable(token)
 
     @property
     def has_files(self) -> bool:
@@ -208,18 +227,14 @@ class Promises:
         for text in texts:
             self._look_for_plain(text, "Redis")
         self._in_redis = [self._from_escrow(text) for text in texts]
-        self._settle_durable(self._in_redis)
 
     def wipe_redis(self) -> None:
         before = self._in_redis
         self._redis.wipe()
         for token in before:
-            if not self._held(token) and self._tesla.accepts(token):
-                self._lose(token, "wiped out of Redis, its only place")
-
-    def _settle_durable(self, tokens: list[Token]) -> None:
-        for token in tokens:
-            self._durable(token)
+            if token.orphaned and not token.durable:
+                self._lose(token, "wiped out of Redis after its process was killed")
+        self.check_all()
 
     def _durable(self, token: Token) -> None:
         if not token.durable:
@@ -236,7 +251,16 @@ class Promises:
             or token in self._in_redis
         )
 
+    def _in_hand(self, token: Token) -> bool:
+        """Whether a living process has it."""
+        return token.text in self._hands(None) or any(
+            isinstance(actor, Actor) and actor.memory is token and not actor.dead
+            for actor in self._world.actors
+        )
+
     def _lose(self, token: Token, why: str) -> None:
+        if token.lost:
+            return
         token.lost = why
         self._world.counts[f"lost: {why}"] += 1
 
@@ -272,12 +296,7 @@ class Promises:
         for token in reversed(row.family.tokens):
             if not token.received or token.lost or not self._tesla.accepts(token):
                 continue
-            if token in row.tokens or self._held(token):
-                return
-            if any(
-                isinstance(actor, Actor) and actor.memory is token and not actor.dead
-                for actor in self._world.actors
-            ):
+            if token in row.tokens or self._held(token) or self._in_hand(token):
                 return
             self._world.breaks(1, f"token {token.number} of {owner}, which Tesla would accept, is lost")
             return
@@ -292,10 +311,16 @@ class Promises:
 
     def killed(self, actor: Actor) -> None:
         """A process is gone, and what only it knew with it."""
-        token = actor.memory
+        tokens = [self._tesla.tokens[text] for text in self._hands(actor)]
+        if isinstance(actor.memory, Token):
+            tokens.append(actor.memory)
         actor.memory = None
-        if isinstance(token, Token) and not token.durable:
-            self._lose(token, "its process was killed with it in hand")
+        for token in tokens:
+            if token.durable:
+                continue
+            token.orphaned = True
+            if token not in self._in_redis:
+                self._lose(token, "its process was killed with it in hand")
 
     def gone(self, actor: Turns) -> None:
         if isinstance(actor, Actor):
@@ -385,7 +410,7 @@ class Promises:
             why = newest.lost
         elif not newest.received:
             why = "on the way"
-        elif not newest.durable:
+        elif not newest.durable and newest not in self._in_redis:
             why = "its process was stopped with it in hand past the attempt's time"
         elif newest in seen.table or newest in seen.files or newest in seen.redis:
             why = ""

@@ -40,7 +40,8 @@ class Token:
     call: Call | None  # that it answers; none: a sign-in
     received: bool = False  # its answer came as far as a living client
     lost: str = ""  # why it is nowhere, where that is nobody's fault
-    durable: int = 0  # tick at which it was first in the table or the escrow; 0: never
+    orphaned: bool = False  # the process that received it was killed before it was durable
+    durable: int = 0  # tick at which it was first in the table or on a disk; 0: never
     in_table: int = 0  # tick at which it was first in the table
     rejected: int = 0  # tick at which a client heard that Tesla does not accept it
 

@@ -59,7 +59,7 @@ class Weather:
         self.calm = draw.random() < 0.08  # nothing breaks, tasks are still sent twice
         self.pacing = random.Random(f"pacing {seed}")
         self.ids = random.Random(f"ids {seed}")
-        self.ticks = draw.choice((40, 70, 110))
+        self.ticks = draw.choice((30, 60, 100))
         self.over = False  # from now on nothing breaks
 
         def some(kinds: tuple[str, ...], share: float) -> tuple[str, ...]:

@@ -61,6 +61,7 @@ class Actor(Turns):
     ) -> None:
         super().__init__(name, kind)
         self.process = process
+        self.program = kind  # what the process is there for
         self.machine = machine
         self.last = -NEVER  # when it last did what it does from time to time: milliseconds
         self.memory: object = None  # the refresh token that it holds and that is nowhere durable yet
