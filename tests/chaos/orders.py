@@ -62,6 +62,14 @@ class Orders:
         """How many nobody has come to carry out yet."""
         return len(os.listdir(self._folder))  # noqa: PTH208
 
+    def withdraw(self, order: Order) -> bool:
+        """Takes it back; False when it has been carried out, or is just now."""
+        try:
+            (self._folder / order.name).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
     def withdraw_all(self) -> int:
         """Takes back what nobody has come to carry out; returns how many."""
         names = os.listdir(self._folder)  # noqa: PTH208

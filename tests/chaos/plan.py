@@ -2,9 +2,9 @@
 
 Anything may strike while anything else does, with three exceptions, for which the storm lets an act wait: SQL
 and Valkey are struck once at a time each; Tesla's faults and orders to die wait while the breaker is open, or
-they would strike nothing but its probes and nothing would ever be refreshed; and Valkey does not lose its data while SQL
-refuses and the escrow's disk is full, because then no place is left that could keep an answer, and the
-promise ends with the last one.
+they would strike nothing but its probes and nothing would ever be refreshed; and Valkey does not lose its
+data while SQL refuses and the escrow's disk is full, because then no place is left that could keep an answer,
+and the promise ends with the last one.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from workers.steps import Step
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.chaos.orders import Order
     from tests.chaos.plan import Act
     from tests.chaos.product import Product
     from tests.chaos.signin import Browser
@@ -87,7 +88,8 @@ class Storm:
         self._busy: set[str] = set()
         self._rules: dict[int, tuple[str, dict[str, Any]]] = {}  # in force, as far as we know
         self._stop_seconds = lock_life(product.options.attempt_deadline) + 3
-        self._again: list[Act] = []  # have not struck often enough
+        self._again: list[Act] = []  # have to strike again, or later
+        self._ordered: list[tuple[Order, Act]] = []
         self._bursts = {act.kind for act in acts if "often" in act.parameters}
         self._sides: dict[str, tuple[str | None, str | None]] = {}  # the lied to: Tesla's side at that time
         self._keyring = Keyring.parse(product.keys)
@@ -131,6 +133,7 @@ class Storm:
             self._last_look = now_
             self._watch.look(self._product.clock_offset)
             self.count_rules()
+            self._spare_the_probes()
         self._withdraw_lies()
 
     # --- acts -------------------------------------------------------------------------------------
@@ -143,7 +146,7 @@ class Storm:
         if kind in kinds.KILL_AT.values():
             if not self._orders_may_come():
                 return False
-            product.orders.give(given["step"], KILL)
+            self._ordered.append((product.orders.give(given["step"], KILL), act))
         elif kind == kinds.KILL_ANYWHERE:
             self._struck(kind, _one(product.workers, given["worker"]).send(signal.SIGKILL))
         elif kind == kinds.KILL_BEAT:
@@ -151,7 +154,7 @@ class Storm:
         elif kind == kinds.STOP:
             if given["step"] and not self._orders_may_come():
                 return False
-            self._stop(given)
+            self._stop(act)
         elif kind in {kinds.VALKEY_KILL, kinds.VALKEY_WIPE, kinds.VALKEY_FLUSH}:
             return self._strike_valkey(kind, given)
         elif kind in {kinds.STOP_FAST, kinds.STOP_IMMEDIATE, kinds.REFUSE, kinds.FULL_ESCROW}:
@@ -187,11 +190,11 @@ class Storm:
 
     # --- workers that stand still -----------------------------------------------------------------
 
-    def _stop(self, given: dict[str, Any]) -> None:
-        if given["step"]:
-            self._product.orders.give(given["step"], STOP)
+    def _stop(self, act: Act) -> None:
+        if step := act.parameters["step"]:
+            self._ordered.append((self._product.orders.give(step, STOP), act))
         else:
-            _one(self._product.workers, given["worker"]).send(signal.SIGSTOP)
+            _one(self._product.workers, act.parameters["worker"]).send(signal.SIGSTOP)
 
     def _tend_the_stopped(self, now_: float) -> None:
         for worker in self._product.workers:
@@ -356,6 +359,16 @@ class Storm:
             return not self._product.valkey.client.exists("evergrant:breaker")
         except RedisError:
             return False
+
+    def _spare_the_probes(self) -> None:
+        """Takes orders back that a probe would carry out, and gives them again later."""
+        if not self._ordered or self._breaker_is_closed():
+            return
+        for order, act in self._ordered:
+            if self._product.orders.withdraw(order):
+                self.tally.given[act.kind] -= 1
+                self._again.append(act)
+        self._ordered.clear()
 
     def _orders_may_come(self) -> bool:
         """Not while only probes go through, or each of them would be killed; and not many at once."""
