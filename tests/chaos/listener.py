@@ -58,9 +58,10 @@ def install(*, may_stop: bool) -> None:
     steps.listener = listen
     put = Escrow.put
 
-    def put_and_note(escrow: Escrow, answer: Answer) -> None:
+    def put_and_note(escrow: Escrow, answer: Answer) -> bool:
         # The drain puts answers there as well that SQL is slow to take, which is no step of theirs.
-        put(escrow, answer)
+        on_disk = put(escrow, answer)
         write(Step.ESCROWED, answer.owner, answer, None)
+        return on_disk
 
     setattr(Escrow, "put", put_and_note)  # noqa: B010 - mypy has no word for a method that is replaced
