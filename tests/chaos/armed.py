@@ -11,7 +11,7 @@ __all__ = ["app", "ask"]
 install(may_stop=True)
 
 
-@app.task(name="tests.chaos.ask")  # type: ignore[untyped-decorator]  # Celery's
+@app.task(name="tests.chaos.ask")
 def ask(owner: str, stale: int, note: str) -> None:
     """Refreshes like a caller who holds the generation `stale`; writes what came of it to the file `note`."""
     outcome = parts().refresher.refresh(owner, stale=stale, wait=20)
