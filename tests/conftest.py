@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from redis import Redis
 from sqlalchemy.engine import make_url
 
@@ -27,6 +28,10 @@ from models.session import Database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+# A busy machine is no defect of what is tested.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
