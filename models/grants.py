@@ -160,9 +160,9 @@ def passed(column: Column[Any]) -> ColumnElement[bool]:
     return or_(column.is_(None), column <= now())
 
 
-def claim_due(connection: Connection, *, limit: int, seconds: float) -> list[str]:
+def claim_due(connection: Connection, *, limit: int, seconds: float, well_first: bool = False) -> list[str]:
     """Claims at most `limit` grants that are due, for `seconds`, and returns their owners, those nearest
-    to the end of their access token first.
+    to the end of their access token first; with `well_first`, before these those that have not failed.
 
     What another sweep is claiming is skipped, not waited for. A claim is only a hint that a task is on
     its way: when it runs out, the grant is claimed again.
@@ -175,7 +175,7 @@ def claim_due(connection: Connection, *, limit: int, seconds: float) -> list[str
             passed(grants.c.retry_at),
             passed(grants.c.attempt_deadline),
         )
-        .order_by(grants.c.access_expires_at)
+        .order_by(*([grants.c.failures] if well_first else []), grants.c.access_expires_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
         .cte("due")

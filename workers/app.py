@@ -18,6 +18,7 @@ from celery.signals import (
 )
 from celery.utils import worker_direct
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from workers.drain import start_draining
@@ -39,7 +40,12 @@ app.config_from_object("celeryconfig")
 @app.task(name="workers.sweep")
 def sweep_task() -> str:
     """Claims what is due and sends it to the lanes."""
-    return f"claimed {sweep(parts(), send_refreshes)}"
+    try:
+        return f"claimed {sweep(parts(), send_refreshes)}"
+    except (SQLAlchemyError, RedisError, OperationalError) as error:
+        # What was claimed and not sent is claimed again when its claim has run out.
+        log.error("no sweep: SQL or Redis can't be reached (%s)", type(error).__name__)
+        return f"no sweep: {type(error).__name__}"
 
 
 @app.task(name="workers.refresh")

@@ -28,7 +28,7 @@ MARGIN = 0.92
 """Share of the rate that is used: turns are given evenly, but threads wake up a little late or early."""
 
 FIRST_PAUSE = 5.0
-LONGEST_PAUSE = 60.0
+LONGEST_PAUSE = 30.0
 
 _BREAKER, _FAILING, _PROBE, _PACE = (
     f"evergrant:breaker{name}" for name in ("", ":failing", ":probe", ":pace")

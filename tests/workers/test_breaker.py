@@ -71,7 +71,7 @@ def test_a_probe_that_fails_opens_it_for_longer(breaker: Breaker, redis: Connect
         assert breaker.admit(0).gate is Gate.PROBE
         fail(breaker, "ann")
         pauses.append(breaker.admit(0).seconds)
-    assert pauses[-1] > 3 * FIRST_PAUSE
+    assert pauses[-1] > 2 * FIRST_PAUSE
     assert max(pauses) <= LONGEST_PAUSE
 
 

@@ -16,6 +16,7 @@ from workers.sweep import sweep
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.workers.conftest import World
     from workers.parts import Parts
 
 
@@ -86,6 +87,20 @@ def test_while_the_breaker_is_open_nothing_is_claimed_and_then_one_as_a_probe(pa
     assert len(run(parts)) == 1
     parts.breaker.succeeded()
     assert len(run(parts)) == 4
+
+
+def test_an_owner_for_whom_tesla_always_fails_does_not_keep_the_breaker_open(world: World) -> None:
+    failing, well = world.owner(), world.owner()
+    tokens = world.tesla.sign_in(world.seen(failing)["name"])
+    world.connect(
+        failing, tokens | {"expires_in": -1000}
+    )  # the nearest to its end
+    world.tesla.fault("server_error_400", owner=failing)
+    world.parts.refresher.refresh(failing)
+    world.due(failing)
+    world.parts.breaker.failed("others", "tesla_failed", everybody=True)
+    world.parts.redis.hset("evergrant:breaker", "until", 0)
+    assert run(world.parts) == [well]
 
 
 def test_without_redis_it_fails_before_it_claims(make: Callable[..., Parts], parts: Parts) -> None:
