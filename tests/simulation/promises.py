@@ -104,7 +104,8 @@ class Promises:
         self._files: dict[str, list[Token]] = {machine: [] for machine in folders}
         self._in_redis: list[Token] = []
         self._calls: dict[str, list[Call]] = {}
-        self._epochs: dict[str, int] = {}  # how often the owner was erased
+        self._epochs: dict[str, int] = {}  # how often the owner was erased: each time it is another grant
+        self._epoch_of: dict[int, int] = {}  # in which of them a family began
         self._seen: dict[Actor, Seen] = {}
         self._about_to_look: dict[Actor, Seen] = {}
         self._inside: dict[
@@ -178,6 +179,7 @@ class Promises:
                 self._world.breaks(6, f"{owner} was disconnected by nobody")
         elif isinstance(intent, Family):
             after.family = intent
+            self._epoch_of[intent.number] = self._epochs.get(owner, 0)
         else:
             self._world.breaks(6, f"{owner} was connected by nobody")
         for token in after.tokens:
@@ -343,7 +345,7 @@ class Promises:
         world = self._world
         token, owner = call.token, call.owner
         world.say(f"{call.actor} presents token {token.number} of {owner}")
-        call.epoch = self._epochs.get(owner, 0)
+        call.epoch = self._epoch_of.get(token.family.number, 0)
         calls = self._calls.setdefault(owner, [])
         for other in calls:
             answered = other.ended and not (other.arrived and other.actor.memory is other.issued is not None)
