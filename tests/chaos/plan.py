@@ -21,6 +21,9 @@ FULL = 600
 
 OFTEN = 10
 
+LONGEST = 2.0
+"""How many times as long a long storm may take on a slow machine, until every act was carried out."""
+
 LYING = ("login_required", "invalid_grant", "invalid_auth_code")
 """Tesla says of a good refresh token that it is spent. One owner at a time is struck, who holds another one:
 else the grant is over, by Tesla's own word. Only before it rotated: afterwards all that is held is spent."""
@@ -148,19 +151,19 @@ def _stops(times: int) -> _Track:
 
 def _valkey(times: int) -> _Track:
     return [
-        *((VALKEY_KILL, {"seconds": (0.5, 4.0)}) for _ in range(times)),
+        *((VALKEY_KILL, {"seconds": (0.3, 2.0)}) for _ in range(times)),
         *((VALKEY_FLUSH, {}) for _ in range(times)),
-        *((VALKEY_WIPE, {"seconds": (0.5, 4.0)}) for _ in range(times)),
+        *((VALKEY_WIPE, {"seconds": (0.3, 2.0)}) for _ in range(times)),
     ]
 
 
 def _sql(times: int, database: str) -> _Track:
     # An SQLite writer waits ten seconds for its turn before it is refused.
-    length = (2.0, 4.5) if database == "postgresql" else (11.0, 12.5)
+    length = (1.5, 3.0) if database == "postgresql" else (11.0, 12.5)
     acts: _Track = []
     if database == "postgresql":
-        acts += [(STOP_FAST, {"seconds": (2.0, 5.0)}) for _ in range(times)]
-        acts += [(STOP_IMMEDIATE, {"seconds": (2.0, 5.0)}) for _ in range(times)]
+        acts += [(STOP_FAST, {"seconds": (1.0, 3.0)}) for _ in range(times)]
+        acts += [(STOP_IMMEDIATE, {"seconds": (1.0, 3.0)}) for _ in range(times)]
         acts += [(REFUSE, {"seconds": length, "kill": number < times}) for number in range(times)]
     acts += [
         (FULL_ESCROW, {"seconds": length, "kill": True, "valkey_away": number % 4 == 3})

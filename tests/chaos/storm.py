@@ -41,6 +41,9 @@ TESLA_AT_ONCE = 2
 
 ORDERS_AT_ONCE = 3
 
+HEALTHY_SECONDS = 5.0
+"""How long a server is left alone after it came back: else there would be little left to strike."""
+
 BURST_SECONDS = 1.2
 """How long a fault that stands everything still is about."""
 
@@ -97,14 +100,17 @@ class Storm:
         self._clicks: queue.SimpleQueue[Browser | None] = queue.SimpleQueue()
 
     def run(self, seconds: float) -> None:
-        """Lasts `seconds`; raises TimeoutError when the servers can't be brought back afterwards."""
+        """Lasts `seconds`, or longer (`plan.LONGEST`). Raises TimeoutError when the servers can't be brought
+        back afterwards."""
         clickers = [threading.Thread(target=self._click, daemon=True) for _ in range(3)]
         for clicker in clickers:
             clicker.start()
         start = time.monotonic()
         said = 0
         waiting = list(self._acts)
-        while (passed := time.monotonic() - start) < seconds:
+        while (passed := time.monotonic() - start) < seconds or (
+            seconds >= kinds.FULL and passed < kinds.LONGEST * seconds and self._has_more(waiting)
+        ):
             waiting += self._again
             self._again.clear()
             for act in [act for act in waiting if act.at <= passed]:
@@ -120,6 +126,10 @@ class Storm:
         self._clear()
         for clicker in clickers:
             clicker.join(40)
+
+    def _has_more(self, waiting: list[Act]) -> bool:
+        """Whether there is anything left to strike with."""
+        return bool(waiting or self._again or self._rules or self._busy or self._product.orders.waiting)
 
     def tick(self) -> None:
         """What has to be done all the time."""
@@ -232,7 +242,7 @@ class Storm:
             self._product.valkey.start(without_data=without_data)
             self._struck(kind)
             outage.end = time.monotonic() + 0.5
-            self._busy.discard("valkey")
+            self._in(HEALTHY_SECONDS, lambda: self._busy.discard("valkey"))
 
         self._in(seconds, back)
 
@@ -246,7 +256,7 @@ class Storm:
         # An answer is to arrive while SQL is away: Tesla takes its time with some calls, and when one of them
         # is under way SQL goes.
         number = self._product.fault(grant="refresh_token", fault="slow", where="after", seconds=2, count=4)
-        patience = time.monotonic() + 8
+        patience = time.monotonic() + 3
 
         def when_under_way() -> None:
             if self._has_struck(number) or time.monotonic() > patience:
@@ -277,7 +287,7 @@ class Storm:
                 postgresql.start()
                 self._struck(kind)
                 outage.end = time.monotonic() + 1
-                self._in(1, lambda: self._busy.discard("sql"))
+                self._in(1 + HEALTHY_SECONDS, lambda: self._busy.discard("sql"))
 
             self._in(given["seconds"], back)
             return True
@@ -302,7 +312,7 @@ class Storm:
             if kind == kinds.FULL_ESCROW:
                 self._struck(kinds.REFUSE)
             outage.end = time.monotonic() + 0.5
-            self._in(0.5, lambda: self._busy.discard("sql"))
+            self._in(HEALTHY_SECONDS, lambda: self._busy.discard("sql"))
             # Every worker drains what lies in Valkey alone once a second.
             self._in(4, lambda: self._busy.discard("escrow"))
 
@@ -324,6 +334,8 @@ class Storm:
             name: value for name, value in given.items() if name not in {"owner", "parity", "for", "often"}
         }
         if "for" not in given and not self._tesla_is_well(alone="often" in given):
+            return False
+        if "often" in given and any(outage.end > time.monotonic() for outage in self.tally.outages):
             return False
         if "owner" in given:
             owner = self._holder_of_another(int(given["owner"]) // 2 * 2 + given["parity"])
