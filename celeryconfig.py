@@ -1,11 +1,18 @@
 """Celery's settings; each that differs from Celery's default says why."""
 
+import warnings
+
+from celery.platforms import SecurityWarning
 from kombu import Exchange, Queue
 
 from settings import get_settings
 from workers.lanes import all_lanes
 
 _settings = get_settings()
+
+# It warns of pickled messages, which whoever reaches the broker could make root run. Ours are JSON.
+accept_content = ["json"]
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 broker_url = _settings.broker
 broker_connection_retry_on_startup = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ast import literal_eval
+from logging import ERROR, getLogger
 from typing import Any
 
 from settings import get_settings
@@ -12,6 +13,8 @@ _settings = get_settings()
 
 address = _settings.bind
 port = _settings.flower_port
+# It asks workers before they are up, and says so in four lines; who is up shows on the page.
+getLogger("flower.inspector").setLevel(ERROR)
 basic_auth = [f"operator:{_settings.console_password}"]
 
 # A view, not a lever: Flower's buttons have no protection against requests forged by another site.
