@@ -40,21 +40,30 @@ LIFE = 8
 
 
 def test_refreshes_go_on_ten_seconds_after_valkey_lost_everything_and_none_is_made_twice() -> None:
-    with Product(Options(database="sqlite", token_seconds=LIFE, workers=2)) as product:
-        sign_in(product.web_url, owners(20))
-        wait_for("a refresh of everybody", lambda: refreshed(product) >= 20, 30, product.tend)
+    options = Options(database="sqlite", token_seconds=LIFE, workers=2, attempt_deadline=6)
+    with Product(options) as product:
+        sign_in(product.web_url, owners(60))
+        wait_for("a refresh of everybody", lambda: refreshed(product) >= 60, 30, product.tend)
+        # More than all threads can do at once, so that tasks wait in Valkey, and are lost with it.
+        product.fault(fault="slow", grant="refresh_token", where="before", seconds=2, count=60)
+        wait_for("tasks that wait", lambda: waiting_for_a_thread(product) >= 10, 20, product.tend)
         product.valkey.kill()
         wait_for("Valkey's end", lambda: not product.valkey.process.alive, 5)
-        before = refreshed(product)
+        before = generations(product)
         product.valkey.start(without_data=True)
-        wait_for("refreshes after the wipe", lambda: refreshed(product) > before, 10, product.tend)
-        wait_for("everybody's after the wipe", lambda: refreshed(product) >= before + 20, 25, product.tend)
+        wait_for("a refresh after the wipe", lambda: generations(product) != before, 10, product.tend)
+        wait_for(
+            "everybody's after the wipe",
+            lambda: all(number > before[owner] for owner, number in generations(product).items()),
+            25,
+            product.tend,
+        )
         settle(product)
         totals = product.record()["totals"]
         assert totals["calls"] == totals["sign_ins"] + totals["rotations"]
         assert totals["rotations"] == refreshed(product)
         assert nothing_amiss(totals)
-        assert shortest_time_between_two(product) > LIFE / 4  # nobody was refreshed who was not due
+        assert shortest_time_between_two(product) > 1  # nobody was refreshed who was not due
 
 
 def test_a_flush_while_calls_are_under_way_is_no_reason_to_call_twice() -> None:
@@ -131,7 +140,7 @@ def test_twenty_callers_in_six_processes_cost_one_call_and_get_one_generation(tm
     with Product(options) as product:
         [browser] = sign_in(product.web_url, owners(1))
         before = product.record()["totals"]["calls"]
-        stale = generation(product)
+        [stale] = generations(product).values()
         # Long enough for a command line to start: who asks after the end asks for another.
         product.fault(fault="slow", grant="refresh_token", where="before", seconds=8, count=1)
         notes = [tmp_path / f"{number}" for number in range(12)]
@@ -211,10 +220,21 @@ def states(product: Product) -> set[str]:
         return set(connection.execute(select(grants.c.state)).scalars())
 
 
-def generation(product: Product) -> int:
-    """The only owner's."""
+def generations(product: Product) -> dict[str, int]:
     with product.database.read() as connection:
-        return int(connection.execute(select(grants.c.generation)).scalar_one())
+        rows = connection.execute(select(grants.c.owner, grants.c.generation))
+        return {row.owner: row.generation for row in rows}
+
+
+def waiting_for_a_thread(product: Product) -> int:
+    """How many tasks were sent and have not begun."""
+    query = (
+        select(func.count())
+        .select_from(grants)
+        .where(grants.c.claimed_until > now(), grants.c.attempt_id.is_(None))
+    )
+    with product.database.read() as connection:
+        return int(connection.execute(query).scalar_one())
 
 
 def escrowed(product: Product) -> set[str]:
