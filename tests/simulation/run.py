@@ -8,6 +8,8 @@ import atexit
 import gc
 import multiprocessing
 import os
+import shutil
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -118,12 +120,23 @@ _stage: Stage | None = None
 
 
 def _prepare() -> None:
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     global _stage
     _stage = Stage()
     _stage.__enter__()
     atexit.register(_stage.__exit__, None, None, None)
     gc.freeze()
     gc.disable()  # it is told when, below
+
+
+def _end_with_the_parent() -> None:
+    """A child whose parent was killed would wait for its next work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        if _stage is not None:
+            shutil.rmtree(_stage.folder, ignore_errors=True)
+        os._exit(1)
 
 
 def _play(chunk: tuple[int, int, str | None]) -> tuple[Counter[str], int | None]:
