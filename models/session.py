@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import DateTime, MetaData, create_engine, event
+from sqlalchemy import DateTime, Float, MetaData, create_engine, event, literal
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -45,6 +45,9 @@ class Instant(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+_FLOAT = Float()
+
+
 class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
     """The database's clock, plus so many seconds: hosts whose clocks differ agree on what is due.
 
@@ -56,9 +59,7 @@ class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function 
     inherit_cache = True
 
     def __init__(self, plus: float = 0) -> None:
-        from sqlalchemy import Float, literal
-
-        super().__init__(literal(float(plus), Float()))
+        super().__init__(literal(float(plus), _FLOAT))
 
 
 @compiles(now, "postgresql")

@@ -286,7 +286,9 @@ class Refresher:
         into the table since. It is looked for when the attempt stands: what comes later finds it there."""
         self._drain(attempt.owner)
         grant = self._read(attempt.owner)
-        return grant is None or grant.generation != attempt.generation
+        if grant is None:
+            return True
+        return (grant.consent_id, grant.generation) != (attempt.consent_id, attempt.generation)
 
     def _begin(
         self, owner: str, stale: int | None, seen: Grant | None, instead_of: Attempt | None = None
