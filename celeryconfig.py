@@ -49,9 +49,9 @@ beat_schedule = {
     "sweep": {
         "task": "workers.sweep",
         "schedule": _settings.sweep_seconds,
-        # A sweep that waited in a queue is worthless. Not shorter than a minute, since the worker compares
-        # it with its own clock.
-        "options": {"queue": "sweep", "expires": max(60, 2 * _settings.sweep_seconds)},
+        # No `expires`, though a sweep that waited in a queue is worthless: a worker would hold it against its
+        # own clock, and one that is ahead would throw all away. The task itself sees what is superfluous.
+        "options": {"queue": "sweep"},
     }
 }
 

@@ -25,7 +25,7 @@ from workers.drain import start_draining
 from workers.lanes import lane
 from workers.parts import parts
 from workers.refresh import Result
-from workers.sweep import sweep
+from workers.sweep import is_superfluous, sweep
 from workers.watch import HEARTBEAT_SECONDS, Pulse, Watchdog, silence
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ app.config_from_object("celeryconfig")
 def sweep_task() -> str:
     """Claims what is due and sends it to the lanes."""
     try:
+        if is_superfluous(parts()):
+            return "another has just run"
         return f"claimed {sweep(parts(), send_refreshes)}"
     except (SQLAlchemyError, RedisError, OperationalError) as error:
         # What was claimed and not sent is claimed again when its claim has run out.
@@ -96,7 +98,7 @@ _stopping = threading.Event()
 @worker_ready.connect
 def _start(sender: Any, **_: Any) -> None:
     # What fell due while no worker was up need not wait for beat.
-    sweep_task.apply_async(queue="sweep", expires=60)
+    sweep_task.apply_async(queue="sweep")
     start_draining(_stopping)
     threading.Thread(target=_heartbeat, args=(sender.hostname,), name="heartbeat", daemon=True).start()
 

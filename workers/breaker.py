@@ -44,7 +44,10 @@ local open = redis.call('HMGET', KEYS[1], 'until', 'cause')
 if open[1] then
   local left = tonumber(open[1]) - now
   if left > 0 then return {'open', left, open[2]} end
-  if redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[2]) then return {'probe', 0, open[2]} end
+  if redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[2]) then
+    redis.call('SET', KEYS[4], string.format('%.3f', now + 1000 / tonumber(ARGV[1])), 'PX', 60000)
+    return {'probe', 0, open[2]}
+  end
   return {'open', redis.call('PTTL', KEYS[3]), open[2]}
 end
 local start = math.max(now, tonumber(redis.call('GET', KEYS[4]) or ARGV[4]))

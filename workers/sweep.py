@@ -59,6 +59,11 @@ def sweep(parts: Parts, send: Callable[[Iterable[str]], None]) -> int:
     return claimed
 
 
+def is_superfluous(parts: Parts) -> bool:
+    """Whether another sweep has only just run: messages pile up while no worker is there to take them."""
+    return pulses.beaten_within(parts.database, "sweep", parts.settings.sweep_seconds / 2)
+
+
 def _claim_seconds(parts: Parts) -> float:
     return CLAIM_SWEEPS * parts.settings.sweep_seconds
 

@@ -9,9 +9,10 @@ import pytest
 from redis.exceptions import RedisError
 
 from models import consent, pulses
+from models.session import now
 from workers.breaker import FIRST_PAUSE
 from workers.lanes import lane
-from workers.sweep import sweep
+from workers.sweep import is_superfluous, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,19 @@ def test_it_sends_what_is_due_and_says_that_it_ran(parts: Parts) -> None:
     assert pulses.beaten_within(parts.database, "sweep", 60)
 
 
+def test_what_piled_up_while_no_worker_was_there_is_superfluous(parts: Parts) -> None:
+    assert not is_superfluous(parts)
+    run(parts)
+    assert is_superfluous(parts)
+    with parts.database.write() as connection:
+        age = parts.settings.sweep_seconds / 2
+        connection.execute(pulses.pulses.update().values(at=now(-age)))
+    assert not is_superfluous(parts)
+    with parts.database.write() as connection:
+        connection.execute(pulses.pulses.update().values(at=now(3600)))
+    assert not is_superfluous(parts), "the clock was set back"
+
+
 def test_it_claims_no_more_than_the_lanes_take_nearest_to_the_end_first(parts: Parts) -> None:
     for number in range(30):
         connect(parts, f"owner-{number:02d}", expires_in=1000 - number)
@@ -92,9 +106,7 @@ def test_while_the_breaker_is_open_nothing_is_claimed_and_then_one_as_a_probe(pa
 def test_an_owner_for_whom_tesla_always_fails_does_not_keep_the_breaker_open(world: World) -> None:
     failing, well = world.owner(), world.owner()
     tokens = world.tesla.sign_in(world.seen(failing)["name"])
-    world.connect(
-        failing, tokens | {"expires_in": -1000}
-    )  # the nearest to its end
+    world.connect(failing, tokens | {"expires_in": -1000})  # the nearest to its end
     world.tesla.fault("server_error_400", owner=failing)
     world.parts.refresher.refresh(failing)
     world.due(failing)
