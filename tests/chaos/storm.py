@@ -47,6 +47,9 @@ HEALTHY_SECONDS = 5.0
 BURST_SECONDS = 1.2
 """How long a fault that stands everything still is about."""
 
+BETWEEN_BURSTS = 12.0
+"""How long nothing of that kind comes then: the breaker closes again, and calls are under way to be struck."""
+
 
 @dataclass
 class Outage:
@@ -92,6 +95,7 @@ class Storm:
         self._rules: dict[int, tuple[str, dict[str, Any]]] = {}  # in force, as far as we know
         self._stop_seconds = lock_life(product.options.attempt_deadline) + 3
         self._again: list[Act] = []  # have to strike again, or later
+        self._burst_after = 0.0
         self._ordered: list[tuple[Order, Act]] = []
         self._bursts = {act.kind for act in acts if "often" in act.parameters}
         self._sides: dict[str, tuple[str | None, str | None]] = {}  # the lied to: Tesla's side at that time
@@ -335,7 +339,10 @@ class Storm:
         }
         if "for" not in given and not self._tesla_is_well(alone="often" in given):
             return False
-        if "often" in given and any(outage.end > time.monotonic() for outage in self.tally.outages):
+        if "often" in given and (
+            time.monotonic() < self._burst_after
+            or any(outage.end > time.monotonic() for outage in self.tally.outages)
+        ):
             return False
         if "owner" in given:
             owner = self._holder_of_another(int(given["owner"]) // 2 * 2 + given["parity"])
@@ -350,6 +357,7 @@ class Storm:
             def over() -> None:
                 self._clear_rule(number)
                 self._rules.pop(number, None)
+                self._burst_after = time.monotonic() + BETWEEN_BURSTS
                 if self.tally.struck[kind] < given.get("often", 0):
                     self.tally.given[kind] -= 1
                     self._again.append(act)
