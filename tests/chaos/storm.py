@@ -48,7 +48,7 @@ BURST_SECONDS = 1.2
 """How long a fault that stands everything still is about."""
 
 BETWEEN_BURSTS = 12.0
-"""How long nothing of that kind comes then: the breaker closes again, and calls are under way to be struck."""
+"""How long nothing of that kind comes then: the breaker closes, and calls are under way to be struck."""
 
 
 @dataclass
