@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 OWNERS_FAILING = 3
 """So many owners in a row for whom Tesla fails, with no success between, are everybody."""
 
-MARGIN = 0.92
+MARGIN = 0.91
 """Share of the rate that is used: turns are given evenly, but threads wake up a little late or early."""
 
 FIRST_PAUSE = 5.0
