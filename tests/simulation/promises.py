@@ -6,7 +6,7 @@ living processes remember.
    or whose process was killed between receiving it and the first durable write. (Redis is no such place: it
    may be wiped. Only when the process is gone as well, that is nobody's fault.)
 2. Of one grant's calls never two are in flight, from the send to the answer or the client's deadline, even
-   when the client was killed meanwhile.
+   when the client was killed meanwhile or the answer broke off.
 3. No token is presented when one that was got with it was in the escrow, as far as the process could see it,
    as its attempt was committed, or in the table as it looked there after that; unless Tesla had rejected that
    one.
@@ -348,7 +348,8 @@ class Promises:
         call.epoch = self._epoch_of.get(token.family.number, 0)
         calls = self._calls.setdefault(owner, [])
         for other in calls:
-            answered = other.ended and not (other.arrived and other.actor.memory is other.issued is not None)
+            in_hand = other.arrived and other.actor.memory is other.issued is not None
+            answered = other.ended and not in_hand and not other.may_be_at_work
             if not answered and world.ms < other.deadline and other.epoch == call.epoch:
                 world.breaks(2, f"{call.actor} and {other.actor} call Tesla at once for {owner}")
         calls[:] = [other for other in calls if world.ms < other.deadline]

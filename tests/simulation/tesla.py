@@ -85,6 +85,13 @@ class Call(Turns):
         self._tesla = tesla
         self._processed = False
 
+    @property
+    def may_be_at_work(self) -> bool:
+        """Whether, for all that its client knows, Tesla has not done with it: no whole refresh token came, and
+        no answer either."""
+        salvaged = self.issued is not None and self.issued.received
+        return not isinstance(self.result, Answer) and not salvaged
+
     def step(self) -> None:
         if not self._processed:
             self._processed = True
