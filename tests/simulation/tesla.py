@@ -87,8 +87,8 @@ class Call(Turns):
 
     @property
     def may_be_at_work(self) -> bool:
-        """Whether, for all that its client knows, Tesla has not done with it: no whole refresh token came, and
-        no answer either."""
+        """Whether, for all that its client knows, Tesla has not done with it: neither an answer came nor a
+        whole refresh token of a broken one."""
         salvaged = self.issued is not None and self.issued.received
         return not isinstance(self.result, Answer) and not salvaged
 
