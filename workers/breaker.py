@@ -51,7 +51,7 @@ if open[1] then
   return {'open', redis.call('PTTL', KEYS[3]), open[2]}
 end
 local start = math.max(now, tonumber(redis.call('GET', KEYS[4]) or ARGV[4]))
-if start - now > tonumber(ARGV[3]) then return {'full', math.floor(start - now), '', 0} end
+if start - now > tonumber(ARGV[3]) then return {'full', math.floor(start - now), ''} end
 local after = string.format('%.3f', start + 1000 / tonumber(ARGV[1]))
 redis.call('SET', KEYS[4], after, 'PX', 60000)
 return {'go', math.floor(start - now), tostring(redis.call('EXISTS', KEYS[2])), after}
@@ -72,20 +72,18 @@ local pause = tonumber(ARGV[5])
 if pause == 0 then pause = math.min(tonumber(ARGV[6]) * 2 ^ trips, tonumber(ARGV[7])) * tonumber(ARGV[8]) end
 local ends = math.max(now + pause, tonumber(before[1] or '0'))
 redis.call('HSET', KEYS[1], 'until', math.floor(ends), 'cause', ARGV[4], 'trips', math.min(trips + 1, 16))
-if before[1] then return 0 end
-redis.call('HSET', KEYS[1], 'since', math.floor(now))
-return 1
+return before[1] and 0 or 1
 """
 )
 
 _LOOK = (
     _NOW
     + """
-local open = redis.call('HMGET', KEYS[1], 'until', 'cause', 'since')
-if not open[1] then return {'closed', 0, '', 0} end
+local open = redis.call('HMGET', KEYS[1], 'until', 'cause')
+if not open[1] then return {'closed', 0, ''} end
 local left = tonumber(open[1]) - now
-if left > 0 then return {'open', left, open[2], tonumber(open[3] or '0')} end
-return {'half_open', math.max(redis.call('PTTL', KEYS[3]), 0), open[2], tonumber(open[3] or '0')}
+if left > 0 then return {'open', left, open[2]} end
+return {'half_open', math.max(redis.call('PTTL', KEYS[3]), 0), open[2]}
 """
 )
 
@@ -197,7 +195,7 @@ class Breaker:
 
     def look(self) -> Look:
         try:
-            state, milliseconds, cause, _ = self._look(self._keys)
+            state, milliseconds, cause = self._look(self._keys)
         except RedisError:
             return Look("closed", 0, "")
         return Look(state.decode(), max(float(milliseconds), 0) / 1000, cause.decode())

@@ -314,8 +314,7 @@ class Refresher:
     def _keep(self, answer: Answer, stale: int | None, admission: Admission) -> Outcome:
         """The answer, and nothing else, comes first."""
         settled = self._store(answer)
-        if admission.troubled and self._breaker.succeeded():
-            self._announce(Kind.GOES_ON, admission.cause or None, "Tesla works again; refreshes go on.")
+        self._tesla_works(admission)
         if settled is None:
             return Outcome(Result.WAITING, cause=DATABASE_AWAY, retry_in=self._pacing.sweep_seconds)
         if settled is not Settled.STORED:
@@ -409,8 +408,7 @@ class Refresher:
         admission: Admission,
     ) -> Outcome:
         """Tesla rejected every refresh token held: only now is the owner asked again."""
-        if admission.troubled and self._breaker.succeeded():  # it answers, and it knows the app
-            self._announce(Kind.GOES_ON, admission.cause or None, "Tesla works again; refreshes go on.")
+        self._tesla_works(admission)  # it answers, and it knows the app
         with self._database.write() as connection:
             ended = attempts.end_consent(
                 connection,
@@ -532,6 +530,11 @@ class Refresher:
         operator = cause is not None and cause.actor is Actor.OPERATOR
         result = Result.OPERATOR_MUST_ACT if operator else Result.WAITING
         return Outcome(result, grant, cause, max((until - grant.read_at).total_seconds(), 0))
+
+    def _tesla_works(self, admission: Admission) -> None:
+        """Tells the breaker, which closes if it was open."""
+        if admission.troubled and self._breaker.succeeded():
+            self._announce(Kind.GOES_ON, admission.cause or None, "Tesla works again; refreshes go on.")
 
     def _announce(self, kind: Kind, reason: str | None, detail: str) -> None:
         """Says once what concerns all owners."""
