@@ -423,6 +423,33 @@ def test_who_signs_in_again_or_erases_while_it_is_in_flight_wins(world: World, a
     assert world.kinds(owner) == []
 
 
+def test_an_attempt_is_overtaken_by_another_consent_of_the_same_generation(
+    world: World, at_step: Steps
+) -> None:
+    owner = world.owner()
+    name = world.seen(owner)["name"]
+    process = world.make(attempt_deadline=0.5)
+    at_step.at(Step.ANSWERED, lambda: table_away(world))
+    process.refresher.refresh(owner)
+    table_back(world)
+
+    def erased_and_signed_in_again() -> None:
+        consent.erase(world.parts.database, owner)
+        world.connect(owner, world.tesla.sign_in(name), due_in=60)
+
+    at_step.at(Step.WRITTEN, erased_and_signed_in_again)
+    at_step.reached.clear()
+    deadline = time.monotonic() + 10
+    while world.grant(owner).must_wait:  # till then a refresh would only empty the escrow
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    outcome = process.refresher.refresh(owner)
+    assert Step.WRITTEN in at_step.reached
+    assert outcome.result is Result.FRESH
+    assert Step.CONNECTED not in at_step.reached, "the erased consent's token is presented to nobody"
+    assert world.grant(owner).generation == 0
+
+
 # --- the order of things ------------------------------------------------------------------------------
 
 
