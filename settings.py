@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     bind: str = Field("127.0.0.1", description="The address that web, Flower and sandbox listen on.")
     web_port: int = Field(8000, ge=1, le=65535, description="The web app's port.")
     flower_port: int = Field(5555, ge=1, le=65535, description="Flower's port.")
+    flower_url: str = Field(
+        "", description="How browsers reach Flower; unset: at FLOWER_PORT on PUBLIC_URL's host."
+    )
     sandbox_port: int = Field(9000, ge=1, le=65535, description="The sandbox's port.")
     sandbox_url: str = Field(
         "", description="How the processes reach the sandbox; unset: as browsers do, at SANDBOX_PORT."

@@ -15,6 +15,7 @@ from flask_wtf.csrf import CSRFProtect
 
 from fleet.scopes import SCOPES
 from web import health, owner, problems, signin, words
+from web.operator import console
 from web.public import AtPublicUrl
 from web.session import cookie_config, owner_of_session
 from web.wiring import attach, wire, wiring
@@ -67,6 +68,7 @@ def create_app(parts: Parts | None = None) -> Flask:
     app.register_blueprint(_pages())
     app.register_blueprint(signin.blueprint)
     app.register_blueprint(owner.blueprint)
+    app.register_blueprint(console())
     app.register_blueprint(health.blueprint(parts))
     app.after_request(_finish)
     app.jinja_env.globals.update(static=_static(app), relative=words.relative, clock=words.clock)

@@ -11,6 +11,7 @@ from fleet.api import FleetApi
 from fleet.authorize import Discovery
 from fleet.identity import IdTokenVerifier
 from fleet.regions import Regions
+from web.limits import Limits
 
 if TYPE_CHECKING:
     from settings import Settings
@@ -27,6 +28,7 @@ class Wiring:
     discovery: Discovery
     verifier: IdTokenVerifier
     api: FleetApi
+    limits: Limits
 
     @property
     def settings(self) -> Settings:
@@ -44,6 +46,7 @@ def wire(parts: Parts) -> Wiring:
         discovery=Discovery(issuers),
         verifier=IdTokenVerifier(settings.endpoint("tesla_jwks_url"), issuers, settings.client_id),
         api=FleetApi(Regions(settings.fleet_urls)),
+        limits=Limits(parts.redis),
     )
 
 
