@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help up test test-browser simulate chaos screenshots lint format lock migrate env clean
+.PHONY: help up test test-browser simulate chaos bench screenshots lint format lock migrate env clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -31,6 +31,9 @@ simulate: $(DEV) ## Play many schedules of the refresh protocol in virtual time 
 
 chaos: $(DEV) ## Break everything under a running product (ARGS="--owners 200 --seconds 600 --database postgresql")
 	@exec $(BIN)/python -m tests.chaos $(ARGS)
+
+bench: $(DEV) ## Measure what Evergrant costs, into bench/RESULTS.md (ARGS="refresh sweep" picks some)
+	@exec $(BIN)/python -m bench $(ARGS)
 
 screenshots: $(DEV) ## Take the pictures of the README from a running product
 	@PYTHONPATH=. $(BIN)/python docs/screenshots.py
