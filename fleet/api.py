@@ -8,6 +8,8 @@ from fleet.errors import CAUSES, TeslaError, odd, sort_fleet_answer
 from fleet.transport import NotSent, OutcomeUnknown, call, session
 
 if TYPE_CHECKING:
+    from requests import Session
+
     from fleet.deadline import Deadline
     from fleet.regions import Regions
 
@@ -37,6 +39,10 @@ class FleetApi:
                 raise TeslaError(
                     CAUSES["wrong_region"], status=200, description="the region's URL is not configured"
                 )
+            if (
+                "region" in response and name is None and base is None
+            ):  # seen: an account that Tesla's app has never opened
+                raise TeslaError(CAUSES["unknown_user"], status=200, description="Tesla names no region")
         raise TeslaError(
             CAUSES["odd_answer"], status=200, description=f"Tesla's {asked} did not say where the owner lives"
         )
@@ -62,21 +68,31 @@ class FleetApi:
         return self._get_once(path, access_token, region, deadline), region
 
     def _get_once(self, path: str, access_token: str, region: str, deadline: Deadline) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {access_token}"}
-        try:
-            answer = call(
-                self._session, "GET", self._regions.url(region) + path, deadline=deadline, headers=headers
-            )
-        except NotSent as error:
-            raise TeslaError(CAUSES["unreachable"], description=str(error), sent=False) from None
-        except OutcomeUnknown as error:  # a read: whether it took effect is of no interest
-            raise TeslaError(CAUSES["tesla_failed"], status=error.status, description=str(error)) from None
-        if answer.status != 200:
-            raise sort_fleet_answer(answer, secrets=(access_token,))
-        try:
-            content = answer.json()
-        except ValueError:
-            raise odd(answer, "the answer is not JSON") from None
-        if not isinstance(content, dict):
-            raise odd(answer, "the answer is not a JSON object")
-        return content
+        return ask(self._session, "GET", self._regions.url(region) + path, access_token, deadline)
+
+
+def ask(
+    session: Session,
+    method: str,
+    url: str,
+    access_token: str,
+    deadline: Deadline,
+    content: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """The parsed object of one call to the Fleet API; `content` is sent as JSON. Raises `TeslaError`."""
+    headers = {"Authorization": f"Bearer {access_token}"}
+    try:
+        answer = call(session, method, url, deadline=deadline, headers=headers, json=content)
+    except NotSent as error:
+        raise TeslaError(CAUSES["unreachable"], description=str(error), sent=False) from None
+    except OutcomeUnknown as error:  # whether it took effect is of no interest: asking again does no harm
+        raise TeslaError(CAUSES["tesla_failed"], status=error.status, description=str(error)) from None
+    if answer.status != 200:
+        raise sort_fleet_answer(answer, secrets=(access_token,))
+    try:
+        found = answer.json()
+    except ValueError:
+        raise odd(answer, "the answer is not JSON") from None
+    if not isinstance(found, dict):
+        raise odd(answer, "the answer is not a JSON object")
+    return found

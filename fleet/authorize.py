@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import re
 import secrets
 import threading
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
+from fleet.errors import scrub
 from fleet.transport import TransportError, call, session
 
 if TYPE_CHECKING:
@@ -71,6 +75,52 @@ def begin(
     added = urlencode(query, quote_via=quote)
     url = urlunsplit(parts._replace(query=f"{parts.query}&{added}" if parts.query else added, fragment=""))
     return SignIn(state, nonce, verifier, url)
+
+
+class Told(StrEnum):
+    """What an authorize request is told before anybody signs in."""
+
+    GO_ON = "go_on"
+    """The sign-in page, or the way to it."""
+    REDIRECT_MISMATCH = "redirect_mismatch"
+    UNKNOWN_CLIENT = "invalid_client"
+    UNCLEAR = "unclear"
+
+
+_ABOUT_REDIRECT = re.compile(r"(?i)redirect[ _-]?ur[il]")
+_REFUSED = re.compile(r"(?i)(don.t|not) recogni[sz]e|not registered for")
+_ABOUT_CLIENT = re.compile(r"(?i)client[ _-]?id")
+
+
+def told(url: str, deadline: Deadline) -> tuple[Told, str]:
+    """What Tesla says to the authorize request `url` (see `begin`), and its own words or ours in a line.
+
+    It asks as a browser would and stops at the first answer, so nothing comes of it at Tesla. A redirect
+    URI that is not registered gets a 400, as JSON or as a page (seen: "We don't recognize this redirect
+    URI/URL", "The 'redirect_uri' supplied is not registered for this 'client_id'").
+    """
+    try:
+        answer = call(session(pool_size=1), "GET", url, deadline=deadline, headers={"Accept": "text/html"})
+    except TransportError as error:
+        return Told.UNCLEAR, str(error)
+    text = _plain(answer.body)
+    refused = answer.status in {400, 401} or (answer.status == 200 and _REFUSED.search(text))
+    if not refused and answer.status in {200, 302, 303, 307}:
+        return Told.GO_ON, f"HTTP {answer.status}"
+    words = f"HTTP {answer.status}: {scrub(text, limit=500)}"
+    if refused:
+        if _ABOUT_REDIRECT.search(text):
+            return Told.REDIRECT_MISMATCH, words
+        if _ABOUT_CLIENT.search(text):
+            return Told.UNKNOWN_CLIENT, words
+    return Told.UNCLEAR, words
+
+
+def _plain(body: bytes) -> str:
+    """The words of a page or of JSON, in one line."""
+    text = body[:65536].decode("utf-8", "replace")
+    text = re.sub(r"(?is)<(head|script|style|footer)\b.*?</\1>", " ", text)
+    return html.unescape(re.sub(r"<[^>]*>", " ", text))
 
 
 class Discovery:

@@ -38,6 +38,11 @@ class Cause:
     explanation: str
     repair: str
 
+    @property
+    def entry(self) -> str:
+        """Where the whole story is, for a line of the log; the web app has the same at `/troubleshooting`."""
+        return f"docs/troubleshooting.md#{self.code}"
+
 
 _WAITS = "Nothing to do: Evergrant tries again by itself."
 
@@ -83,6 +88,15 @@ CAUSES: dict[str, Cause] = {
             "Sign in with Tesla again to reconnect.",
         ),
         Cause(
+            "superseded_token",
+            Actor.OWNER,
+            "A newer refresh token is in use elsewhere",
+            "Tesla refuses the refresh token although consent stands: another program has used it since, the "
+            "owner has signed in to the same app elsewhere, or the token table came back from a backup.",
+            "Sign in with Tesla again. Before that, see that nothing but Evergrant refreshes this owner’s "
+            "tokens.",
+        ),
+        Cause(
             "missing_scopes",
             Actor.OWNER,
             "A permission is missing",
@@ -114,6 +128,24 @@ CAUSES: dict[str, Cause] = {
             "them right and restart.",
         ),
         Cause(
+            "other_credentials",
+            Actor.OPERATOR,
+            "This grant belongs to another app",
+            "Tesla’s tokens work only with the client id that they were given to, and this is another "
+            "one than `TESLA_CLIENT_ID`: it was changed since, or it is that of another environment.",
+            "Put back the `TESLA_CLIENT_ID` that the grant was made with and restart, or have the owner sign "
+            "in again with this one.",
+        ),
+        Cause(
+            "two_refreshes",
+            Actor.OPERATOR,
+            "The same refresh token was used twice at once",
+            "Tesla refused the refresh token that it had just given, and accepted the one before: that one "
+            "was used twice. The grant is alive; the next time may end it.",
+            "See that nothing but Evergrant refreshes this owner’s tokens, and that no second Evergrant runs "
+            "on a copy of the token table.",
+        ),
+        Cause(
             "redirect_mismatch",
             Actor.OPERATOR,
             "The redirect URI is not the registered one",
@@ -143,7 +175,16 @@ CAUSES: dict[str, Cause] = {
             Actor.OPERATOR,
             "The app is not registered in this region",
             "Tesla wants an app registered once in each region whose owners it serves.",
-            "Register the app's domain in this region (Tesla's `partner_accounts` call).",
+            "Run `evergrant register`, which registers the app's domain in each region.",
+        ),
+        Cause(
+            "key_not_fetched",
+            Actor.OPERATOR,
+            "Tesla could not use the app’s public key",
+            "Tesla fetches it from the domain that is being registered, over https on the usual port, and "
+            "wants an EC key on the curve prime256v1 there, without a redirect.",
+            "Run `evergrant keypair` if there is no key yet, then `evergrant doctor`, which fetches the key "
+            "as Tesla does.",
         ),
         # --- wait
         Cause(
@@ -402,6 +443,10 @@ _BY_ERROR: dict[str, str] = {
 
 _EVERYWHERE = {"server_error", "temporarily_unavailable"}
 _CLIENT_TEXT = re.compile(r"(?i)recogni[sz]e this client_id and client_secret")
+_OTHER_CLIENT = re.compile(
+    # RFC 6749, 5.2, and what other OAuth servers make of it.
+    r"(?i)issued to (another|a different) client|not issued to this client|clients? (don.t|do not) match"
+)
 
 
 def sort_token_answer(
@@ -444,6 +489,8 @@ def _token_cause(answer: Answer, words: _Words, grant: str) -> str:
         return "odd_answer"
     if _CLIENT_TEXT.search(words.description) or _CLIENT_TEXT.search(words.error):
         return "invalid_client"
+    if _OTHER_CLIENT.search(words.description):
+        return "other_credentials"
     if error == "invalid_grant" and grant == "authorization_code":
         return "redirect_mismatch" if "redirect" in words.description.lower() else "invalid_auth_code"
     if error in {"invalid_grant", "login_required"} and grant == "client_credentials":
@@ -506,6 +553,8 @@ def _fleet_cause(answer: Answer, words: _Words) -> str:
         return "vehicle_offline"
     if not words.json and _is_html(answer):
         return "edge"
+    if "public key" in text and status not in {401, 404}:
+        return "key_not_fetched"  # 424 and 422 are seen: "Public key download failed", "… already taken"
     if status == 412:
         return "not_registered"
     if "unknown user" in text:
@@ -513,7 +562,7 @@ def _fleet_cause(answer: Answer, words: _Words) -> str:
     if status == 401:
         return "consent_withdrawn" if "revoked consent" in text else "token_not_accepted"
     if status == 403:
-        if "missing scope" in text:
+        if "missing scope" in text or "invalid scope" in text:
             return "missing_scopes"
         if "register" in text:
             return "not_registered"

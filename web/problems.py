@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from fleet.errors import Actor, TeslaError
+from fleet.uris import other_uri, parting
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -88,27 +88,6 @@ def of_signin(error: TeslaError, redirect_uri: str) -> Problem:
         details=details,
         retry_after=error.retry_after,
     )
-
-
-_URI = re.compile(r"https?://[^\s\"'<>,;)]+")
-
-
-def other_uri(text: str, ours: str) -> str | None:
-    """The first URI in Tesla's words that is not ours, without a full stop at its end."""
-    for found in _URI.finditer(text):
-        if (uri := found[0].rstrip(".")) != ours:
-            return uri
-    return None
-
-
-def parting(ours: str, theirs: str) -> str:
-    """Where two URIs begin to differ, in words."""
-    here = next(
-        (at for at, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
-        min(len(ours), len(theirs)),
-    )
-    rest, other = ours[here:] or "nothing more", theirs[here:] or "nothing more"
-    return f"character {here + 1}: Evergrant has {rest}, Tesla has {other}"
 
 
 # --- everything else that can go wrong ----------------------------------------------------------------

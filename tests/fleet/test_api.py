@@ -92,6 +92,13 @@ def test_a_region_that_is_not_configured(tesla: Tesla) -> None:
     assert caught.value.cause.code == "wrong_region"
 
 
+def test_an_account_without_a_region(tesla: Tesla) -> None:
+    tesla.answer = (200, {"response": {"region": None, "fleet_api_base_url": None}})
+    with pytest.raises(TeslaError) as caught:
+        tesla.api.region(TOKEN, "EU", Deadline(5))
+    assert caught.value.cause.code == "unknown_user"
+
+
 @pytest.mark.parametrize(
     "content", [{}, {"response": None}, {"response": []}, {"response": {"region": 7}}, [], b"<html>"]
 )

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from fleet.authorize import Discovery, begin
+from fleet.authorize import Discovery, Told, begin, told
 from fleet.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -118,3 +118,34 @@ class TestDiscovery:
     def test_of_several_issuers_one_is_enough(self, serve: Any) -> None:
         wire = serve(lambda request: request.reply(200, {"code_challenge_methods_supported": ["S256"]}))
         assert Discovery(("http://127.0.0.1:9", f"http://127.0.0.1:{wire.port}")).offers_pkce(Deadline(5))
+
+
+REDIRECT_JSON = {"error": {"message": "We don't recognize this redirect URI/URL.", "code": 400}}
+REDIRECT_PAGE = (
+    b"<html><head><title>t</title></head><p>The 'redirect_uri' supplied is not registered for this.</p>"
+)
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected", "words"),
+    [
+        ((200, b"<form>Sign in</form>"), Told.GO_ON, "HTTP 200"),
+        ((302, b""), Told.GO_ON, "HTTP 302"),
+        ((400, REDIRECT_JSON), Told.REDIRECT_MISMATCH, "redirect URI"),
+        ((400, REDIRECT_PAGE), Told.REDIRECT_MISMATCH, "The 'redirect_uri' supplied"),
+        ((200, REDIRECT_PAGE), Told.REDIRECT_MISMATCH, "not registered"),
+        ((400, b"<p>This client_id is not known.</p>"), Told.UNKNOWN_CLIENT, "client_id"),
+        ((403, b"<h1>Access denied</h1>"), Told.UNCLEAR, "Access denied"),
+        ((503, b""), Told.UNCLEAR, "HTTP 503"),
+        ((400, b"redirect_uri=EU_0123456789abcdef0123"), Told.REDIRECT_MISMATCH, "[removed]"),
+    ],
+)
+def test_what_an_authorize_request_is_told(serve: Any, reply: Any, expected: Told, words: str) -> None:
+    wire = serve(lambda request: request.reply(*reply))
+    found, said = told(sign_in(wire.url).url, Deadline(5))
+    assert (found, words in said) == (expected, True), said
+    assert "redirect_uri=https%3A" in wire.requests[0].path
+
+
+def test_nobody_answers_an_authorize_request() -> None:
+    assert told(sign_in("http://127.0.0.1:9/authorize").url, Deadline(2))[0] is Told.UNCLEAR

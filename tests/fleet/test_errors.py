@@ -52,6 +52,12 @@ TOKEN_ROWS: list[tuple[int, Any, str]] = [
     (401, {"error": "login_required", "error_description": CLIENT.upper()}, "invalid_client"),
     (400, {"error": "invalid_redirect_url"}, "redirect_mismatch"),
     (400, {"error": "invalid_redirect_uri"}, "redirect_mismatch"),
+    (
+        400,
+        {"error": "invalid_grant", "error_description": "It was issued to another client."},
+        "other_credentials",
+    ),
+    (401, {"error": "login_required", "error_description": "not issued to this client"}, "other_credentials"),
     (400, {"error": "unauthorized_client"}, "client_refused"),
     (401, {"error": "unauthorized_client"}, "client_refused"),
     (400, {"error": "invalid_request"}, "invalid_request"),
@@ -132,6 +138,10 @@ def test_an_answer_of_the_token_endpoint(status: int, body: Any, code: str) -> N
         ("invalid_request", "operator"),
         ("not_registered", "operator"),
         ("bad_id_token", "operator"),
+        ("superseded_token", "owner"),
+        ("other_credentials", "operator"),
+        ("two_refreshes", "operator"),
+        ("key_not_fetched", "operator"),
         ("tesla_failed", "wait"),
         ("edge", "wait"),
         ("rate_limited", "wait"),
@@ -144,6 +154,7 @@ def test_an_answer_of_the_token_endpoint(status: int, body: Any, code: str) -> N
 )
 def test_who_must_act(code: str, actor: str) -> None:
     assert CAUSES[code].actor == actor
+    assert CAUSES[code].entry == f"docs/troubleshooting.md#{code}"
 
 
 def test_the_table_is_whole_and_in_plain_words() -> None:
@@ -284,6 +295,9 @@ FLEET_ROWS: list[tuple[int, Any, str]] = [
     (403, {"error": "who knows"}, "odd_answer"),
     (412, {"error": "not registered"}, "not_registered"),
     (412, b"", "not_registered"),
+    (424, {"error": "Public key download failed for https://a.example, error: too large"}, "key_not_fetched"),
+    (422, {"error": "public_key_hash has already been taken"}, "key_not_fetched"),
+    (403, {"error": "invalid_scope"}, "missing_scopes"),
     (421, {"error": "user out of region"}, "wrong_region"),
     (408, {"error": "vehicle unavailable: {:error=>\"vehicle unavailable:\"}"}, "vehicle_offline"),
     (404, {"error": "unknown user"}, "unknown_user"),
