@@ -18,18 +18,12 @@ if TYPE_CHECKING:
 
     from flask import Response
 
-    from settings import Settings
     from workers.parts import Parts
 
 ANSWER_SECONDS = 2.5
 """All checks together; what has not answered by then has failed."""
 
 OK = "ok"
-
-
-def sweep_seconds(settings: Settings) -> float:
-    """How long ago, in seconds, the last sweep may be before nobody seems to sweep."""
-    return max(30.0, 4 * settings.sweep_seconds)
 
 
 class Check:

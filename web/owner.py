@@ -12,12 +12,12 @@ from fleet.regions import REGIONS
 from fleet.scopes import SCOPES, missing
 from models import consent, events, grants, pulses
 from models.events import Kind
-from web.health import sweep_seconds
 from web.sentence import cause_of, sentence
 from web.session import end_session, owner_of_session
 from web.wiring import wiring
 from web.words import duration
 from workers.refresh import Result
+from workers.watch import silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,7 @@ def page(owner: str) -> str:
     with wired.parts.database.read() as connection:
         grant = grants.read(connection, owner)
         happened = events.latest(connection, owner, SHOWN)
-    swept = pulses.beaten_within(wired.parts.database, "sweep", sweep_seconds(wired.settings))
+    swept = pulses.beaten_within(wired.parts.database, "sweep", silence(wired.settings))
     ended_at = next((event.at for event in happened if event.kind == Kind.DISCONNECTED), None)
     return render_template(
         "owner.html",

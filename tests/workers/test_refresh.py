@@ -450,6 +450,30 @@ def test_an_attempt_is_overtaken_by_another_consent_of_the_same_generation(
     assert world.grant(owner).generation == 0
 
 
+def test_an_answer_to_an_erased_grant_is_nothing_to_the_next(world: World, at_step: Steps) -> None:
+    owner = world.owner()
+    name = world.seen(owner)["name"]
+    refresh(world, owner)
+    at_step.at(Step.ANSWERED, lambda: table_away(world))
+    assert refresh(world, owner, stale=1).result is Result.WAITING
+    table_back(world)
+    consent.erase(world.parts.database, owner)
+    world.connect(owner, world.tesla.sign_in(name))
+    # The other grant counts anew: the answer in the escrow bears the numbers of what comes next.
+    assert refresh(world, owner).result is Result.REFRESHED
+    calls = world.seen(owner)["calls"]
+    world.parts.refresher.drain_all()
+    assert not world.parts.redis.keys("evergrant:escrow*")
+    assert world.kinds(owner) == ["connected", "refreshed"]
+    assert refresh(world, owner).result is Result.FRESH
+    assert world.seen(owner)["calls"] == calls
+    assert refresh(world, owner, stale=1).result is Result.REFRESHED
+    seen = world.seen(owner)
+    assert (seen["reused_in_grace"], seen["superseded_presented"]) == (0, 0)
+    assert world.grant(owner).generation == 2
+    assert seen["generation"] == 5, "two sign-ins and four rotations"
+
+
 # --- the order of things ------------------------------------------------------------------------------
 
 
