@@ -43,6 +43,8 @@ class Kind(StrEnum):
     DISCONNECTED = "disconnected"  # the owner ended it here
     OPERATOR_MUST_ACT = "operator_must_act"  # Tesla does not accept the app or the request
     GOES_ON = "goes_on"  # Tesla accepts it again
+    KEY_MADE = "key_made"  # a program was given an API key
+    KEY_REVOKED = "key_revoked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,16 +139,17 @@ class Grant:
 
 # --- reading ------------------------------------------------------------------------------------------
 
-_READ = (
+READ = (
     *(grants.c[name] for name in Grant.__slots__ if name in grants.c),
     now().label("read_at"),
     grants.c.access_token.label("sealed_access_token"),
 )
+"""The columns of a `Grant`, in the order of its fields."""
 
 
 def read(connection: Connection, owner: str) -> Grant | None:
     """The owner's grant, or None."""
-    row = connection.execute(select(*_READ).where(grants.c.owner == owner)).one_or_none()
+    row = connection.execute(select(*READ).where(grants.c.owner == owner)).one_or_none()
     return None if row is None else Grant(**row._mapping)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import DateTime, Float, MetaData, create_engine, event, literal
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from sqlite3 import Connection as SQLiteConnection
 
-    from sqlalchemy import Connection, Dialect, Engine
+    from sqlalchemy import Connection, Dialect, Engine, Select
     from sqlalchemy.sql.compiler import SQLCompiler
 
 metadata = MetaData(
@@ -83,6 +85,7 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
         self.engine = _engine(url, pool_size)
+        self._pool_size = pool_size
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -96,8 +99,86 @@ class Database:
         with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
             yield connection
 
+    @cached_property
+    def at_once(self) -> Engine:
+        """For `Lookup`: connections in no transaction, which are not asked first whether they still live."""
+        if self.engine.dialect.name == "sqlite":
+            return self.engine
+        return create_engine(
+            self.engine.url,
+            hide_parameters=True,
+            pool_size=self._pool_size,
+            max_overflow=0,
+            pool_recycle=1800,
+            pool_reset_on_return=None,
+            isolation_level="AUTOCOMMIT",
+            connect_args=_POSTGRESQL,
+        )
+
     def close(self) -> None:
         self.engine.dispose()
+        if "at_once" in self.__dict__:
+            self.at_once.dispose()
+
+
+class Lookup:
+    """A statement that finds one row, compiled once and read in one round trip.
+
+    For what each request of a program asks: `Database.read` takes four round trips on PostgreSQL (is the
+    connection alive, begin, the statement, roll back) and builds the statement anew.
+    """
+
+    def __init__(self, database: Database, statement: Select[Any]) -> None:
+        self._database = database
+        dialect = database.engine.dialect
+        self._compiled = statement.compile(dialect=dialect)
+        self._sql = str(self._compiled)
+        self._processors = [
+            (place, process)
+            for place, column in enumerate(statement.selected_columns)
+            if (process := column.type.dialect_impl(dialect).result_processor(dialect, None))
+        ]
+
+    def one(self, **parameters: str) -> list[Any] | None:
+        """The row's values, or None. Raises SQLAlchemy's errors.
+
+        A connection that has been cut since it was last used is noticed and replaced, once: it only reads.
+        """
+        engine = self._database.at_once
+        given: Any = self._compiled.construct_params(parameters)
+        if self._compiled.positional:
+            given = [given[name] for name in self._compiled.positiontup or ()]
+        for is_last in (False, True):
+            connection = cursor = None
+            try:
+                connection = engine.raw_connection()
+                cursor = connection.cursor()
+                cursor.execute(self._sql, given)
+                found = cursor.fetchone()
+                cursor.close()
+            except engine.dialect.loaded_dbapi.Error as error:
+                cut = engine.dialect.is_disconnect(error, connection, cursor)  # type: ignore[arg-type]
+                if cut and connection is not None:
+                    connection.invalidate(error)
+                    engine.dispose()  # the others were cut with it
+                if is_last or not cut:
+                    raise DBAPIError.instance(
+                        self._sql, None, error, engine.dialect.loaded_dbapi.Error, True, cut, engine.dialect
+                    ) from None
+            else:
+                if found is None:
+                    return None
+                values = list(found)
+                for place, process in self._processors:
+                    values[place] = process(values[place])
+                return values
+            finally:
+                if connection is not None:
+                    connection.close()
+        raise AssertionError("the second try returns or raises")
+
+
+_POSTGRESQL = {"connect_timeout": 5, "client_encoding": "utf8"}
 
 
 def _engine(url: str, pool_size: int) -> Engine:
@@ -110,7 +191,7 @@ def _engine(url: str, pool_size: int) -> Engine:
             max_overflow=pool_size,
             pool_pre_ping=True,
             pool_recycle=1800,
-            connect_args={"connect_timeout": 5, "client_encoding": "utf8"},
+            connect_args=_POSTGRESQL,
         )
     engine = create_engine(
         url,
