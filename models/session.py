@@ -157,7 +157,7 @@ class Lookup:
                 found = cursor.fetchone()
                 cursor.close()
             except engine.dialect.loaded_dbapi.Error as error:
-                cut = engine.dialect.is_disconnect(error, connection, cursor)  # type: ignore[arg-type]
+                cut = engine.dialect.is_disconnect(error, connection, cursor)
                 if cut and connection is not None:
                     connection.invalidate(error)
                     engine.dispose()  # the others were cut with it
