@@ -25,9 +25,11 @@ from urllib.parse import urlencode, urlsplit
 from flask import Blueprint, redirect, render_template, request
 
 from sandbox.services import services
-from sandbox.tesla import OWNERS, REGIONS, SCOPES
+from sandbox.tesla import OWNERS, REGIONS, SCOPES, sub_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from werkzeug.wrappers import Response
 
 blueprint = Blueprint("authorize", __name__)
@@ -92,6 +94,10 @@ def decide() -> tuple[str, int] | Response:
     region = request.form.get("region") or None
     if region is not None and region not in REGIONS:
         return _page(ask, f"The region must be one of {', '.join(REGIONS)}.", 400)
+    if services().weather.strike("authorize", sub_of(name)):
+        return _explain(
+            _not_registered(ask.parameters["redirect_uri"], [f"{ask.parameters['redirect_uri']}/"])
+        )
     ticked = set(" ".join(request.form.getlist("scope")).split())
     asked = tuple(sorted(ticked)) if ask.scopes is None else ask.scopes
     granted = [scope for scope in asked if scope in ticked]
@@ -119,17 +125,24 @@ def _read() -> _Ask:
             ("Sent", client_id),
             ("Registered", config.client_id),
         )
-    if (redirect_uri := parameters.get("redirect_uri", "")) not in config.redirect_uris:
-        raise _Mistake(
-            "The redirect_uri is not the registered one.",
-            "Tesla compares them to the letter: scheme, host, port, path and a slash at the end.",
-            ("Sent", redirect_uri),
-            *(("Registered", uri) for uri in config.redirect_uris),
-        )
+    registered = config.redirect_uris
+    if request.method == "GET" and services().weather.strike("authorize", None):
+        registered = tuple(f"{uri}/" for uri in registered)
+    if (redirect_uri := parameters.get("redirect_uri", "")) not in registered:
+        raise _not_registered(redirect_uri, registered)
     if not parameters.get("state"):
         raise _Mistake("The state is missing.", "Tesla requires it: without it a sign-in can be forged.")
     scope = request.form.get("requested_scope") or request.args.get("scope")
     return _Ask(parameters=parameters, scopes=None if scope is None else tuple(dict.fromkeys(scope.split())))
+
+
+def _not_registered(sent: str, registered: Iterable[str]) -> _Mistake:
+    return _Mistake(
+        "The redirect_uri is not the registered one.",
+        "Tesla compares them to the letter: scheme, host, port, path and a slash at the end.",
+        ("Sent", sent),
+        *(("Registered", uri) for uri in registered),
+    )
 
 
 def _wrong(ask: _Ask) -> str:

@@ -1,8 +1,11 @@
 """Everything that may go wrong at Tesla, by name, to be switched on and off over HTTP.
 
-A fault strikes the token endpoint unless its table row says otherwise, every kind of token call and every
-owner unless the rule says otherwise. ``where`` says whether Tesla fails *before* it rotated (the refresh
-token presented stays good) or *after* (the new one is lost with the answer: ``answers_cut`` counts it).
+First in the table is what owners, operators and other programs do (``grant``, ``authorize``, ``fleet``); then
+what Tesla and the way to it do. A fault strikes the token endpoint unless its table row says otherwise, every
+kind of token call and every owner unless the rule says otherwise; one that is an answer of Tesla's can be
+aimed at the Fleet API instead (``endpoint``: ``fleet``). ``where`` says whether Tesla fails *before* it
+rotated (the refresh token presented stays good) or *after* (the new one is lost with the answer:
+``answers_cut`` counts it).
 The first rule that fits a call strikes it, alone. Rules live in memory: a restart is fair weather.
 """
 
@@ -21,9 +24,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from sandbox.tesla import sub_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
-Endpoint = Literal["token", "fleet", "jwks"]
+Endpoint = Literal["token", "fleet", "jwks", "authorize", "grant"]
+"""What a fault strikes; ``grant`` is the consent itself, wherever it is used."""
 Where = Literal["before", "after"]
 Delivery = Literal["whole", "reset", "hang", "drip", "cut"]
 
@@ -69,6 +73,7 @@ class Rule:
 
     id: int
     fault: Fault
+    endpoint: Endpoint = "token"
     owner: str | None = None
     """A `sub`; None: everybody."""
     grant: str | None = None
@@ -86,6 +91,7 @@ class Rule:
         return {
             "id": self.id,
             "fault": self.fault.name,
+            "endpoint": self.endpoint,
             "owner": self.owner,
             "grant": self.grant,
             "where": self.where,
@@ -185,6 +191,55 @@ def _extra(_rule: Rule, answer: dict[str, Any]) -> dict[str, Any]:
 
 
 _TABLE = (
+    Fault(
+        name="superseded",
+        description="Before each refresh another program uses the refresh token, and the one it got: "
+        "the app's is superseded.",
+        endpoint="grant",
+    ),
+    Fault(
+        name="two_at_once",
+        description="Another program refreshes with the same token at the same moment. Tesla answers both "
+        "and keeps the other's.",
+        endpoint="grant",
+    ),
+    Fault(
+        name="other_credentials",
+        description="400 invalid_grant: the token was issued to another app, as when it comes from another "
+        "environment.",
+        endpoint="grant",
+        instead=_refusal(400, "invalid_grant", "The token was issued to another client."),
+    ),
+    Fault(
+        name="missing_scopes",
+        description="Tokens carry openid and offline_access only, as if the owner had unticked all else.",
+        endpoint="grant",
+    ),
+    Fault(
+        name="consent_withdrawn",
+        description="The owner withdraws consent right before the app's next call. It stays withdrawn.",
+        endpoint="grant",
+    ),
+    Fault(
+        name="redirect_mismatch",
+        description="The registered redirect URI is said to have a slash more at its end.",
+        endpoint="authorize",
+    ),
+    Fault(
+        name="wrong_region",
+        description="Fleet API: 421, the owner is said to be in the other region.",
+        endpoint="fleet",
+    ),
+    Fault(
+        name="unknown_user",
+        description="Fleet API: 401 unknown user, an owner who has never signed in to Tesla's app.",
+        endpoint="fleet",
+    ),
+    Fault(
+        name="not_registered",
+        description="Fleet API: 412, the app is not registered in the region; asking for its key too.",
+        endpoint="fleet",
+    ),
     Fault(
         name="down_503",
         description="503 with a short JSON body.",
@@ -309,11 +364,6 @@ _TABLE = (
         parameter="seconds",
     ),
     Fault(
-        name="wrong_region",
-        description="Fleet API: 421, the owner is said to be in the other region.",
-        endpoint="fleet",
-    ),
-    Fault(
         name="access_revoked",
         description="Fleet API: 401 for the current access token, now and later; a refreshed one works.",
         endpoint="fleet",
@@ -323,6 +373,11 @@ _TABLE = (
 
 FAULTS: dict[str, Fault] = {fault.name: fault for fault in _TABLE}
 """Every fault by its name."""
+
+AT_FLEET = frozenset(fault.name for fault in _TABLE if fault.endpoint == "token" and fault.instead)
+"""Those that can be aimed at the Fleet API."""
+
+_PARAMETERS = {"fault", "owner", "grant", "endpoint", "where", "count", "seconds", "probability"}
 
 
 class Weather:
@@ -337,11 +392,12 @@ class Weather:
 
     def add(self, request: Mapping[str, Any]) -> Rule:
         """Switches a fault on. `request` has ``fault`` and perhaps ``owner`` (a sub or a name), ``grant`` (a
-        grant_type), ``where``, ``count``, ``seconds``, ``probability``; empty is the same as absent.
+        grant_type), ``endpoint``, ``where``, ``count``, ``seconds``, ``probability``; empty is the same as
+        absent.
 
         Raises `BadRule`."""
         given = {name: value for name, value in request.items() if value is not None and value != ""}
-        unknown = set(given) - {"fault", "owner", "grant", "where", "count", "seconds", "probability"}
+        unknown = set(given) - _PARAMETERS
         if unknown:
             raise BadRule(f"Unknown: {', '.join(sorted(unknown))}.")
         fault = FAULTS.get(str(given.get("fault", "")))
@@ -350,10 +406,14 @@ class Weather:
         where = given.get("where", "before")
         if where not in get_args(Where):
             raise BadRule("where must be before or after.")
+        endpoint = given.get("endpoint", fault.endpoint)
+        if endpoint != fault.endpoint and not (endpoint == "fleet" and fault.name in AT_FLEET):
+            raise BadRule(f"{fault.name} strikes at {fault.endpoint} only.")
         owner = given.get("owner")
         rule = Rule(
             id=next(self._ids),
             fault=fault,
+            endpoint=endpoint,
             owner=None if owner is None else _sub(str(owner)),
             grant=None if "grant" not in given else str(given["grant"]),
             where=where,
@@ -381,14 +441,20 @@ class Weather:
         return cleared
 
     def strike(
-        self, endpoint: Endpoint, sub: str | None, grant: str | None = None, *, only: str | None = None
+        self,
+        endpoint: Endpoint,
+        sub: str | None,
+        grant: str | None = None,
+        *,
+        only: Collection[str] | None = None,
     ) -> Rule | None:
-        """The rule that strikes this call, if any; it has been counted and, when used up, is gone."""
+        """The rule that strikes this call, if any; it has been counted and, when used up, is gone. `only`
+        these faults are looked at."""
         with self._lock:
             for rule in self._rules:
                 if (
-                    rule.fault.endpoint != endpoint
-                    or (only is not None and rule.fault.name != only)
+                    rule.endpoint != endpoint
+                    or (only is not None and rule.fault.name not in only)
                     or (rule.owner is not None and rule.owner != sub)
                     or (rule.grant is not None and rule.grant != grant)
                 ):

@@ -1,4 +1,5 @@
-"""The little of the Fleet API that a token keeper needs, once per region: ``/na``, ``/eu``, ``/cn``.
+"""The little of the Fleet API that a token keeper needs, once per region: ``/na``, ``/eu``, ``/cn``; and the
+app's own registration.
 
 Bodies and statuses as Tesla documents them: ``{"response": …}``; 401 for a token that is expired, invalid or
 revoked; 403 for missing scopes; 421 in the wrong region, with a body that names the right base URL.
@@ -11,16 +12,22 @@ import threading
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from flask import Blueprint, request
+from flask import Blueprint, abort, request
 
+from sandbox.delivery import deliver
+from sandbox.faults import AT_FLEET
+from sandbox.public_key import DOMAIN, BadKey, fetch
 from sandbox.services import fleet_url, services
 from sandbox.signing import BadToken
 from sandbox.tesla import REGIONS
+from sandbox.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from sandbox.faults import Endpoint
     from sandbox.tesla import Session
 
 blueprint = Blueprint("fleet_api", __name__)
@@ -123,25 +130,99 @@ def vehicle_data(base: str, tag: str) -> dict[str, Any]:
 def _session(base: str, needs: str = "") -> Session:
     """The owner behind the bearer token, who lives in the region `base` and granted the scope `needs`."""
     claims = _claims()
-    session = services().tesla.session(claims["sid"])
+    tesla, session = services().tesla, services().tesla.session(claims["sid"])
     if session is None:
         # A partner's own token: it stands for no owner.
         raise _Refusal(401, "invalid bearer token")
-    struck = services().weather.strike("fleet", session.sub, only="access_revoked")
-    if struck is not None:
+    _fail(session.sub)
+    if _struck("consent_withdrawn", session.sub, "grant"):
+        tesla.revoke(session.sub, "withdrawn")
+        raise _Refusal(401, "User revoked consent")
+    if _struck("access_revoked", session.sub):
         _revoked.add(claims["jti"])
     if session.revoked_because == "withdrawn" or claims["jti"] in _revoked:
         raise _Refusal(401, "User revoked consent")
     if session.revoked_because is not None:
         raise _Refusal(401, "invalid bearer token")
+    if _struck("unknown_user", session.sub):
+        raise _Refusal(401, "unknown user")
+    if _struck("not_registered", session.sub):
+        raise unregistered(base)
     home = session.region
-    if services().weather.strike("fleet", session.sub, only="wrong_region") is not None:
+    if _struck("wrong_region", session.sub):
         home = next(other for other in REGIONS if other != base.upper())
     if home != base.upper():
         raise _Refusal(421, f"user out of region, use base URL: {fleet_url(home)}")
     if needs and needs not in claims["scp"]:
         raise _Refusal(403, "Unauthorized missing scopes", f"The token lacks {needs}.")
     return session
+
+
+def _struck(fault: str, sub: str, endpoint: Endpoint = "fleet") -> bool:
+    return services().weather.strike(endpoint, sub, only={fault}) is not None
+
+
+def _fail(sub: str) -> None:
+    """Gives the answer of a fault that was aimed here, if there is one, instead of the genuine one."""
+    rule = services().weather.strike("fleet", sub, only=AT_FLEET)
+    if rule is not None and rule.fault.instead is not None:
+        response, _ = deliver(rule.fault.instead(rule, None), Wire(request.environ))
+        abort(response)
+
+
+def unregistered(base: str) -> _Refusal:
+    """What Tesla says where the app was never registered (seen)."""
+    where = f"the current region {fleet_url(base)}"
+    return _Refusal(412, f"Account {services().config.client_id} must be registered in {where}")
+
+
+# --- the app's own standing --------------------------------------------------------------------------
+
+
+@blueprint.post("/<any(na, eu, cn):base>/api/1/partner_accounts")
+def register(base: str) -> dict[str, Any]:
+    """Registers the app's domain in this region, after a look at its public key."""
+    _partner(base)
+    body = request.get_json(silent=True)
+    domain = body.get("domain") if isinstance(body, dict) else None
+    config = services().config
+    if not isinstance(domain, str) or not DOMAIN.fullmatch(domain):
+        raise _Refusal(400, f"Invalid domain: {domain}. Ensure that it is lower case and without https://")
+    allowed = {urlsplit(uri).netloc for uri in config.redirect_uris}
+    if not any(origin == domain or origin.endswith(f".{domain}") for origin in allowed):
+        raise _Refusal(400, f"{domain} is not the domain of an allowed origin: {', '.join(sorted(allowed))}")
+    try:
+        key = fetch(domain, request.remote_addr)
+    except BadKey as bad:
+        raise _Refusal(424, f"Public key download failed for {bad}") from None
+    with services().store.transaction() as db:
+        db.execute("INSERT OR REPLACE INTO registrations VALUES (?, ?, ?)", (base, domain, key))
+    return {"response": {"client_id": config.client_id, "domain": domain, "public_key": key}}
+
+
+@blueprint.get("/<any(na, eu, cn):base>/api/1/partner_accounts/public_key")
+def public_key(base: str) -> dict[str, Any]:
+    """The key that was fetched when the domain was registered."""
+    _partner(base)
+    with services().store.reading() as db:
+        rows = db.execute("SELECT domain, public_key FROM registrations WHERE region = ?", (base,)).fetchall()
+    if not rows:
+        raise unregistered(base)
+    keys = {row["domain"]: row["public_key"] for row in rows}
+    domain = request.args.get("domain", "")
+    if domain not in keys:
+        raise _Refusal(404, f"no public key is known for {domain}")
+    return {"response": {"public_key": keys[domain]}}
+
+
+def _partner(base: str) -> None:
+    """Raises `_Refusal` unless the bearer token is the app's own, for this region."""
+    claims = _claims()
+    _fail(claims["sub"])
+    if claims["account_type"] != "partner" or not claims["aud"][0].endswith(f"/{base}"):
+        raise _Refusal(401, "invalid bearer token")
+    if request.method == "GET" and _struck("not_registered", claims["sub"]):
+        raise unregistered(base)
 
 
 def _claims() -> dict[str, Any]:

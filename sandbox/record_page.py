@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, abort, jsonify, redirect, render_template, request
 
-from sandbox.faults import FAULTS, BadRule
+from sandbox.faults import AT_FLEET, FAULTS, BadRule
 from sandbox.services import services
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def page() -> str:
         number=number,
         pages=pages,
         faults=FAULTS.values(),
+        at_fleet=AT_FLEET,
         struck=services().weather.struck(),
         rules=services().weather.rules(),
         names={owner["sub"]: owner["name"] for owner in snapshot["owners"]},

@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS owners (
 CREATE TABLE IF NOT EXISTS families (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     owner TEXT NOT NULL,
+    client_id TEXT,
     scopes TEXT NOT NULL,
     audience TEXT NOT NULL,
     started REAL NOT NULL,
@@ -66,6 +67,12 @@ CREATE TABLE IF NOT EXISTS codes (
     nonce TEXT NOT NULL,
     issued REAL NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS registrations (
+    region TEXT NOT NULL,
+    domain TEXT NOT NULL,
+    public_key TEXT NOT NULL,
+    PRIMARY KEY (region, domain)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 
@@ -87,6 +94,9 @@ class Store:
         # A killed process loses nothing in this mode, only a machine without power may.
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.executescript(SCHEMA)
+        columns = {row["name"] for row in self._db.execute("PRAGMA table_info(families)")}
+        if "client_id" not in columns:  # a file from before families had one
+            self._db.execute("ALTER TABLE families ADD COLUMN client_id TEXT")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

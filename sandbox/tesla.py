@@ -26,6 +26,7 @@ A new sign-in begins a new family and leaves earlier ones as they are.
 from __future__ import annotations
 
 import base64
+import contextlib
 import enum
 import hashlib
 import hmac
@@ -214,6 +215,7 @@ class Tesla:
         redirect_uri: str,
         audience: str,
         verifier: str,
+        client_id: str | None = None,
         without_refresh_token: bool = False,
     ) -> Issued:
         """An authorization code for tokens, once. Raises `Refused`, which leaves the code unused."""
@@ -236,8 +238,8 @@ class Tesla:
             scopes = tuple(str(row["scopes"]).split())
             db.execute("DELETE FROM codes WHERE hash = ?", (row["hash"],))
             family = db.execute(
-                "INSERT INTO families (owner, scopes, audience, started) VALUES (?, ?, ?, ?)",
-                (row["owner"], row["scopes"], audience, now),
+                "INSERT INTO families (owner, client_id, scopes, audience, started) VALUES (?, ?, ?, ?, ?)",
+                (row["owner"], client_id, row["scopes"], audience, now),
             ).lastrowid
             assert family is not None  # noqa: S101 - an INSERT has a rowid
             db.execute(
@@ -257,8 +259,9 @@ class Tesla:
                 rotated=token is not None,
             )
 
-    def refresh(self, token: str, *, rotate: bool = True) -> Issued:
-        """A refresh token for new tokens. Raises `Refused` with ``login_required``.
+    def refresh(self, token: str, *, client_id: str | None = None, rotate: bool = True) -> Issued:
+        """A refresh token for new tokens. Raises `Refused` with ``login_required``, without a word of why:
+        also where the token was given to another app than `client_id`.
 
         With `rotate` False the token stays what it is and is answered again (two of the faults need it).
         """
@@ -271,13 +274,33 @@ class Tesla:
             ).fetchone()
             if row is None:
                 _count_total(db, "unknown_presented")
-            else:
+            elif client_id is None or row["client_id"] in {None, client_id}:
                 standing = self._standing(row, now)
                 self._count(db, row, standing, now)
                 if standing in {Standing.FRESH, Standing.IN_GRACE}:
                     return self._answer(db, row, standing, now, token if not rotate else None)
         # Raised out here, where what was counted has been committed.
         raise Refused(401, "login_required", "The refresh token is expired, used or revoked: sign in again.")
+
+    def use_elsewhere(self, token: str) -> None:
+        """Another program refreshes with this token and with what it gets, if Tesla lets it: then this one is
+        superseded and out of its 24 h."""
+        with contextlib.suppress(Refused):
+            won = self.refresh(token).refresh_token
+            if won is not None:
+                self.refresh(won)
+
+    def use_at_once(self, won: str) -> None:
+        """Another program has used the token that `won` was issued for as well, a moment later: its answer
+        takes the place of `won`, which becomes worthless."""
+        with self._store.transaction() as db:
+            row = db.execute(
+                "SELECT owner, region, id AS family FROM refresh_tokens AS t JOIN families ON t.family = id"
+                " JOIN owners ON owner = sub WHERE hash = ?",
+                (fingerprint(won),),
+            ).fetchone()
+            db.execute("UPDATE refresh_tokens SET generation = -1 WHERE hash = ?", (fingerprint(won),))
+            _issue(db, row["owner"], row["region"], row["family"], self._clock())
 
     def note_refusal(self, token: str) -> None:
         """A fault refused this token in Tesla's name. Unless it was a superseded one, who now tries an older

@@ -6,19 +6,24 @@ import contextlib
 import json
 import secrets
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
 
+from sandbox.delivery import deliver
 from sandbox.services import here, services
 from sandbox.tesla import REGIONS, Issued, Refused
 from sandbox.wire import Wire
 
 if TYPE_CHECKING:
-    from sandbox.faults import Answer, Rule
+    from sandbox.faults import Rule
     from sandbox.record import Call
 
 blueprint = Blueprint("token", __name__)
+
+LEAST_SCOPES = ("openid", "offline_access")
+"""What keeps a grant alive and opens nothing."""
 
 REFRESH, CODE, PARTNER = "refresh_token", "authorization_code", "client_credentials"
 
@@ -39,7 +44,7 @@ def token() -> Response:
 
 
 def _handle(parameters: dict[str, str], grant: str, call: Call, wire: Wire) -> Response:
-    rule = services().weather.strike("token", call.sub, grant)
+    rule = _grant_fault(parameters, grant, call) or services().weather.strike("token", call.sub, grant)
     if rule is None:
         return _genuine(parameters, grant, None, wire)
     if rule.fault.instead is None:
@@ -51,10 +56,27 @@ def _handle(parameters: dict[str, str], grant: str, call: Call, wire: Wire) -> R
     if rule.fault.name in {"login_required", "invalid_grant", "invalid_auth_code"} and grant == REFRESH:
         services().tesla.note_refusal(parameters.get("refresh_token", ""))
     answer = rule.fault.instead(rule, None if issued is None else _encode(_tokens(issued)))
-    response, received = _deliver(answer, call, wire)
+    response, received = deliver(answer, wire, ahead=call.end)
     if issued is not None and issued.rotated and not (answer.carries_tokens and received):
         services().record.answer_cut(issued.sub)
     return response
+
+
+def _grant_fault(parameters: dict[str, str], grant: str, call: Call) -> Rule | None:
+    """What befell the consent itself before this call; the rule, where it shapes the answer too."""
+    if call.sub is None:
+        return None
+    tesla = services().tesla
+    rule = services().weather.strike("grant", call.sub, grant)
+    if rule is None:
+        return None
+    if rule.fault.name == "consent_withdrawn":
+        tesla.revoke(call.sub, "withdrawn")
+        return None
+    if rule.fault.name == "superseded":
+        tesla.use_elsewhere(parameters.get(REFRESH, ""))
+        return None
+    return rule
 
 
 def _genuine(parameters: dict[str, str], grant: str, rule: Rule | None, wire: Wire) -> Response:
@@ -67,6 +89,10 @@ def _genuine(parameters: dict[str, str], grant: str, rule: Rule | None, wire: Wi
         issued = _issue(parameters, grant, rule)
     except Refused as refused:
         return _refuse(refused)
+    if fault is not None and fault.name == "missing_scopes":
+        issued = replace(issued, scopes=tuple(scope for scope in issued.scopes if scope in LEAST_SCOPES))
+    if fault is not None and fault.name == "two_at_once" and issued.refresh_token is not None:
+        services().tesla.use_at_once(issued.refresh_token)
     tokens = _tokens(issued)
     if rule is not None and fault is not None and fault.alter is not None:
         tokens = fault.alter(rule, tokens)
@@ -115,7 +141,7 @@ def _issue(parameters: dict[str, str], grant: str, rule: Rule | None = None) -> 
         kept = fault == "same_refresh_token" or (
             rule is not None and fault == "no_refresh_token" and rule.where == "before"
         )
-        return tesla.refresh(parameters[REFRESH], rotate=not kept)
+        return tesla.refresh(parameters[REFRESH], client_id=parameters["client_id"], rotate=not kept)
     _check_audience(parameters["audience"])
     if grant == PARTNER:
         return Issued(
@@ -129,6 +155,7 @@ def _issue(parameters: dict[str, str], grant: str, rule: Rule | None = None) -> 
             rotated=False,
         )
     return tesla.exchange_code(
+        client_id=parameters["client_id"],
         code=parameters["code"],
         redirect_uri=parameters["redirect_uri"],
         audience=parameters["audience"],
@@ -204,37 +231,3 @@ def _refuse(refused: Refused) -> Response:
         "referenceID": secrets.token_hex(8),
     }
     return _json(refused.status, json.dumps(body).encode())
-
-
-def _deliver(answer: Answer, call: Call, wire: Wire) -> tuple[Response, bool]:
-    """Sends a fault's answer; returns what is left for the server to send, and whether the client was there
-    to the end.
-
-    After a delivery on the bare wire the connection is over: what the server then sends goes nowhere."""
-    response = Response(answer.body, answer.status, content_type=answer.content_type)
-    response.headers.extend(answer.headers)
-    match answer.delivery:
-        case "whole":
-            return response, not wire.gone()
-        case "hang":
-            time.sleep(answer.seconds)
-            call.end()
-            wire.close()
-        case "reset":
-            call.end()
-            wire.reset()
-        case "cut":
-            call.end()
-            raw = _raw(response)
-            wire.send(raw[: len(raw) - len(answer.body) // 2])
-            wire.close()
-        case "drip":
-            received = wire.drip(_raw(response), answer.seconds, before_last=call.end)
-            wire.close()
-            return Response(status=503), received
-    return Response(status=503), False
-
-
-def _raw(response: Response) -> bytes:
-    head = f"HTTP/1.1 {response.status}\r\n{response.headers}".removesuffix("\r\n")
-    return head.encode("latin-1") + b"Connection: close\r\n\r\n" + response.get_data()

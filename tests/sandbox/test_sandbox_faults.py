@@ -77,10 +77,21 @@ ALTERED: dict[str, Callable[[dict[str, Any]], bool]] = {
     "slow": lambda tokens: "access_token" in tokens,
 }
 ELSEWHERE = {"no_refresh_token", "same_refresh_token", "wrong_region", "access_revoked", "jwks_down"}
+BY_PEOPLE = {
+    "superseded",
+    "two_at_once",
+    "other_credentials",
+    "missing_scopes",
+    "consent_withdrawn",
+    "redirect_mismatch",
+    "unknown_user",
+    "not_registered",
+}
+"""In test_sandbox_people.py."""
 
 
 def test_every_fault_is_tried_below() -> None:
-    assert set(ANSWERED) | ON_THE_WIRE | set(ALTERED) | ELSEWHERE == set(FAULTS)
+    assert set(ANSWERED) | ON_THE_WIRE | set(ALTERED) | ELSEWHERE | BY_PEOPLE == set(FAULTS)
 
 
 def good_before(sandbox: Running, owner: str, token: str) -> None:
@@ -268,6 +279,22 @@ def test_access_revoked_kills_the_current_access_token_only(sandbox: Running, ow
     assert sandbox.fleet("users/me", refreshed["access_token"]).status_code == 200
 
 
+@pytest.mark.parametrize("fault", [name for name in ANSWERED if name != "huge"])
+def test_tesla_down_at_the_fleet_api(sandbox: Running, owner: str, fault: str) -> None:
+    tokens = sandbox.sign_in(owner)
+    sandbox.fault(fault, owner=owner, endpoint="fleet", count=1)
+    assert sandbox.refresh(tokens["refresh_token"]).status_code == 200
+    assert ANSWERED[fault](sandbox.fleet("users/region", tokens["access_token"]))
+    assert sandbox.fleet("users/region", tokens["access_token"]).status_code == 200
+
+
+def test_the_fleet_api_hangs_up(sandbox: Running, owner: str) -> None:
+    token = sandbox.sign_in(owner)["access_token"]
+    sandbox.fault("reset", owner=owner, endpoint="fleet", count=1)
+    with pytest.raises(requests.RequestException, match="ConnectionResetError"):
+        sandbox.fleet("users/me", token)
+
+
 def test_jwks_down(sandbox: Running) -> None:
     sandbox.fault("jwks_down", count=1)
     keys = f"{sandbox.url}/oauth2/v3/discovery/keys"
@@ -327,6 +354,8 @@ def test_a_browser_is_led_back_to_the_page(sandbox: Running) -> None:
         {"fault": "empty", "probability": 2},
         {"fault": "hang", "seconds": -1},
         {"fault": "empty", "times": 1},
+        {"fault": "empty", "endpoint": "jwks"},
+        {"fault": "slow", "endpoint": "fleet"},
     ],
 )
 def test_rules_that_make_no_sense(sandbox: Running, rule: dict[str, Any]) -> None:
