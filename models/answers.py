@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import and_, literal, select, update
 
 from models import spares
 from models.events import Kind, record
-from models.grants import NO_ATTEMPT, State, grants
-from models.session import now
+from models.grants import NO_ATTEMPT, State, grants, unless_paused
+from models.session import Instant, now
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
@@ -46,6 +46,7 @@ class Answer:
     expires_in: int  # seconds
     scopes: str | None
     from_spare: bool = False
+    late: float | None = None  # seconds after it fell due that the attempt began
 
     @classmethod
     def to(
@@ -74,6 +75,7 @@ class Answer:
             expires_in=expires_in,
             scopes=scopes,
             from_spare=from_spare,
+            late=attempt.late,
         )
 
     def to_json(self) -> str:
@@ -142,7 +144,7 @@ def _store(
             "refreshed_at": now(),
             # Counted from the start of the attempt: never later than Tesla counts.
             "access_expires_at": answer.started_at + timedelta(seconds=answer.expires_in),
-            "refresh_at": answer.started_at + timedelta(seconds=due_after),
+            "refresh_at": unless_paused(literal(answer.started_at + timedelta(seconds=due_after), Instant())),
             "retry_at": None,
             "failures": 0,
             "last_error": None,
@@ -153,7 +155,7 @@ def _store(
         held = connection.execute(select(grants.c.access_token).where(grants.c.owner == answer.owner, where))
         if (token := held.scalar_one_or_none()) is not None:
             opened = keyring.open(token, owner=answer.owner, column="access_token", generation=generation)
-            values |= {"access_token": sealed("access_token", opened), "refresh_at": now()}
+            values |= {"access_token": sealed("access_token", opened), "refresh_at": unless_paused(now())}
     if ends_attempt:
         values |= NO_ATTEMPT
     if answer.scopes is not None:
@@ -170,6 +172,7 @@ def _store(
         owner=answer.owner,
         generation=generation + 1,
         correlation_id=answer.attempt_id,
+        late=answer.late,
     )
     return True
 
@@ -218,7 +221,7 @@ def _settle_late(connection: Connection, keyring: Keyring, answer: Answer, due_a
         connection.execute(
             update(grants)
             .where(grants.c.owner == answer.owner)
-            .values(state=State.ALIVE.value, reason=None, refresh_at=now())
+            .values(state=State.ALIVE.value, reason=None, refresh_at=unless_paused(now()))
         )
         record(connection, Kind.REVIVED, owner=answer.owner, generation=row.generation)
     return Settled.SPARE

@@ -32,6 +32,7 @@ class Attempt:
     id: str
     number: int
     started_at: datetime
+    late: float | None  # seconds since it fell due; None before
     failures: int  # attempts that failed since the last that did not
     token_attempt: int  # number of the attempt that the current tokens came from
     sealed_refresh_token: bytes = field(repr=False)
@@ -83,6 +84,7 @@ def begin(
         .where(
             grants.c.owner == owner,
             grants.c.state == State.ALIVE,
+            grants.c.paused_at.is_(None),
             grants.c.refresh_token.is_not(None),
             may,
         )
@@ -100,6 +102,7 @@ def begin(
             grants.c.generation,
             grants.c.attempt_number,
             grants.c.attempt_started_at,
+            grants.c.refresh_at,
             grants.c.failures,
             grants.c.token_attempt,
             grants.c.refresh_token,
@@ -114,10 +117,17 @@ def begin(
         id=attempt_id,
         number=row.attempt_number,
         started_at=row.attempt_started_at,
+        late=_since(row.refresh_at, row.attempt_started_at),
         failures=row.failures,
         token_attempt=row.token_attempt,
         sealed_refresh_token=row.refresh_token,
     )
+
+
+def _since(due_at: datetime | None, started_at: datetime) -> float | None:
+    if due_at is None or due_at > started_at:
+        return None
+    return (started_at - due_at).total_seconds()
 
 
 def end(

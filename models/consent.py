@@ -63,6 +63,7 @@ def connect(
         "failures": 0,
         "last_error": None,
         "last_error_at": None,
+        "paused_at": None,
     }
 
     def sealed(generation: int) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def connect(
         try:
             with database.write() as connection:
                 found = connection.execute(
-                    select(grants.c.generation, grants.c.attempt_number)
+                    select(grants.c.generation, grants.c.attempt_number, grants.c.paused_at)
                     .where(grants.c.owner == owner)
                     .with_for_update()
                 ).one_or_none()
@@ -110,6 +111,16 @@ def connect(
                     generation=generation,
                     correlation_id=correlation_id,
                 )
+                if found is not None and found.paused_at is not None:
+                    # Who has just signed in expects to be kept alive; the pause was about the consent before.
+                    record(
+                        connection,
+                        Kind.RESUMED,
+                        owner=owner,
+                        detail="The owner signed in again.",
+                        generation=generation,
+                        correlation_id=correlation_id,
+                    )
             return generation
         except IntegrityError:
             # The same owner's first sign-in, twice at once: the row is there now.
@@ -126,8 +137,9 @@ def _is_stored(connection: Connection, owner: str, correlation_id: str) -> bool:
     return connection.execute(this_one.limit(1)).first() is not None
 
 
-def disconnect(database: Database, owner: str, *, correlation_id: str) -> bool:
-    """Erases the owner's tokens and keeps the history. False when there is nothing to disconnect."""
+def disconnect(database: Database, owner: str, *, correlation_id: str, detail: str | None = None) -> bool:
+    """Erases the owner's tokens and keeps the history; `detail` is for that. False when there is nothing to
+    disconnect."""
     with database.write() as connection:
         generation = connection.execute(
             update(grants)
@@ -147,6 +159,7 @@ def disconnect(database: Database, owner: str, *, correlation_id: str) -> bool:
                 failures=0,
                 last_error=None,
                 last_error_at=None,
+                paused_at=None,
             )
             .returning(grants.c.generation)
         ).scalar_one_or_none()
@@ -154,7 +167,12 @@ def disconnect(database: Database, owner: str, *, correlation_id: str) -> bool:
             return False
         spares.erase(connection, owner)
         record(
-            connection, Kind.DISCONNECTED, owner=owner, generation=generation, correlation_id=correlation_id
+            connection,
+            Kind.DISCONNECTED,
+            owner=owner,
+            detail=detail,
+            generation=generation,
+            correlation_id=correlation_id,
         )
         return True
 

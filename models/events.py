@@ -6,27 +6,33 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, Column, Identity, Index, Integer, String, Table, Text, select
+from sqlalchemy import BigInteger, Column, Float, Identity, Index, Integer, String, Table, Text, select, text
 
-from models.session import Instant, metadata, now
+from models.session import Instant, OwnerId, metadata, now
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import Connection
 
+_NO_REFRESH = text("kind <> 'refreshed'")
+
 events = Table(
     "events",
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True),
     Column("at", Instant, nullable=False),
-    Column("owner", Text),  # none: it concerns all
+    Column("owner", OwnerId),  # none: it concerns all
     Column("kind", String(32), nullable=False),
     Column("reason", String(64)),  # the code of a cause in `fleet.errors`
     Column("detail", Text),  # in words, for people
     Column("generation", BigInteger),
     Column("correlation_id", String(32)),
+    Column("late", Float),  # of a refresh: seconds after it fell due that its attempt began
     Index("ix_events_owner_id", "owner", "id"),
+    # All but a few are refreshes: what else happened is found without passing them.
+    Index("ix_events_kind_id", "kind", "id", postgresql_where=_NO_REFRESH, sqlite_where=_NO_REFRESH),
+    Index("ix_events_rare_id", "id", postgresql_where=_NO_REFRESH, sqlite_where=_NO_REFRESH),
 )
 
 
@@ -45,6 +51,9 @@ class Kind(StrEnum):
     GOES_ON = "goes_on"  # Tesla accepts it again
     KEY_MADE = "key_made"  # a program was given an API key
     KEY_REVOKED = "key_revoked"
+    PAUSED = "paused"  # by the operator
+    RESUMED = "resumed"  # by the operator, or by a new sign-in
+    BY_OPERATOR = "by_operator"  # the operator did something else; the detail says what
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,7 @@ class Event:
     detail: str | None
     generation: int | None
     correlation_id: str | None
+    late: float | None
 
 
 def record(
@@ -68,6 +78,7 @@ def record(
     detail: str | None = None,
     generation: int | None = None,
     correlation_id: str | None = None,
+    late: float | None = None,
 ) -> None:
     """Appends an event, in the caller's transaction: it is there exactly when the change is."""
     connection.execute(
@@ -79,6 +90,7 @@ def record(
             detail=detail,
             generation=generation,
             correlation_id=correlation_id,
+            late=late,
         )
     )
 
@@ -92,8 +104,11 @@ def latest(connection: Connection, owner: str, limit: int = 20) -> list[Event]:
 
 
 def latest_for_all(connection: Connection) -> Event | None:
-    """The last event that concerned all owners, or None."""
+    """The last event that told whether refreshes go on for all owners, or None."""
     row = connection.execute(
-        select(events).where(events.c.owner.is_(None)).order_by(events.c.id.desc()).limit(1)
+        select(events)
+        .where(events.c.owner.is_(None), events.c.kind.in_((Kind.OPERATOR_MUST_ACT, Kind.GOES_ON)))
+        .order_by(events.c.id.desc())
+        .limit(1)
     ).one_or_none()
     return None if row is None else Event(**row._mapping)

@@ -1,7 +1,7 @@
 """The token table: one row is one owner's grant.
 
-It is changed by `models.consent` (the owner's word), `models.attempts` and `models.answers`, and
-by the sweep's claim below; each change is a compare-and-set.
+It is changed by `models.consent` (the owner's word), `models.pausing` (the operator's), `models.attempts`
+and `models.answers`, and by the sweep's claim below; each change is a compare-and-set.
 
 Three columns are the fence that keeps an owner's refreshes apart, whatever Redis says:
 
@@ -28,12 +28,15 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    case,
+    null,
     or_,
     select,
+    text,
     update,
 )
 
-from models.session import Instant, metadata, now
+from models.session import Instant, OwnerId, metadata, now
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,10 +45,15 @@ if TYPE_CHECKING:
 
     from models.crypto import Keyring
 
+
+def _rare(name: str, *columns: str, where: str) -> Index:
+    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
+
+
 grants = Table(
     "grants",
     metadata,
-    Column("owner", Text, primary_key=True),  # the `sub` of Tesla's tokens
+    Column("owner", OwnerId, primary_key=True),  # the `sub` of Tesla's tokens
     Column("state", String(16), nullable=False),
     Column("reason", String(64)),  # why it is not alive: the code of a cause in `fleet.errors`
     Column("consent_id", String(32), nullable=False),
@@ -73,7 +81,15 @@ grants = Table(
     Column("attempt_started_at", Instant),
     Column("attempt_deadline", Instant),
     Column("token_attempt", BigInteger, nullable=False),  # number of the attempt that the tokens came from
+    Column("paused_at", Instant),  # by the operator; then `refresh_at` is none
     Index("ix_grants_refresh_at", "refresh_at"),  # what is due, in order, without a look at the others
+    # The console's lists, in order; each of these two costs every refresh an entry.
+    Index("ix_grants_state_access_expires_at_owner", "state", "access_expires_at", "owner"),
+    Index("ix_grants_state_refreshed_at_owner", "state", "refreshed_at", "owner"),
+    # And the rare ones, which a refresh that goes well does not touch.
+    _rare("ix_grants_state_owner", "state", "owner", where="state <> 'alive'"),
+    _rare("ix_grants_failures_owner", "failures", "owner", where="failures > 0"),
+    _rare("ix_grants_paused_at_owner", "paused_at", "owner", where="paused_at IS NOT NULL"),
 )
 
 
@@ -112,6 +128,7 @@ class Grant:
     attempt_number: int
     attempt_started_at: datetime | None
     attempt_deadline: datetime | None
+    paused_at: datetime | None
     read_at: datetime
     sealed_access_token: bytes | None = field(repr=False)
 
@@ -159,6 +176,11 @@ def read(connection: Connection, owner: str) -> Grant | None:
 def passed(column: Column[Any]) -> ColumnElement[bool]:
     """This time is over, or was never set."""
     return or_(column.is_(None), column <= now())
+
+
+def unless_paused(moment: Any) -> ColumnElement[Any]:
+    """When a grant falls due, which a paused one never does."""
+    return case((grants.c.paused_at.is_(None), moment), else_=null())
 
 
 def claim_due(connection: Connection, *, limit: int, seconds: float, well_first: bool = False) -> list[str]:

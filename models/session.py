@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import DateTime, Float, MetaData, create_engine, event, literal
+from sqlalchemy import DateTime, Float, MetaData, Text, create_engine, event, literal
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
@@ -46,6 +46,10 @@ class Instant(TypeDecorator[datetime]):
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
+
+OwnerId = Text().with_variant(Text(collation="C"), "postgresql")
+"""An owner's id. Sorted by its characters' numbers on every database, so that ids that begin alike stand
+together in an index."""
 
 _FLOAT = Float()
 

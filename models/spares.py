@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text, delete, select
+from sqlalchemy import BigInteger, Column, LargeBinary, Table, delete, select
 
-from models.session import Instant, metadata, now
+from models.session import Instant, OwnerId, metadata, now
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -22,7 +22,7 @@ LIFE = 90 * 24 * 3600
 spares = Table(
     "spares",
     metadata,
-    Column("owner", Text, primary_key=True),
+    Column("owner", OwnerId, primary_key=True),
     Column("attempt_number", BigInteger, primary_key=True, autoincrement=False),  # that it came from
     Column("refresh_token", LargeBinary, nullable=False),
     Column("ends_at", Instant, nullable=False, index=True),

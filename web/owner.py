@@ -46,6 +46,9 @@ KINDS = {
     Kind.DISCONNECTED: "Disconnected",
     Kind.OPERATOR_MUST_ACT: "Paused: the operator must act",
     Kind.GOES_ON: "Goes on",
+    Kind.PAUSED: "Paused by the operator",
+    Kind.RESUMED: "Resumed",
+    Kind.BY_OPERATOR: "By the operator",
 }
 """What happened, in an owner's words."""
 
@@ -134,6 +137,8 @@ def _said(outcome: Outcome) -> str:
             return f"Not refreshed: {title or 'Tesla does not accept the app'}. That is the operator’s turn."
         case Result.NOT_CONNECTED:
             return "There is no grant to refresh."
+        case Result.PAUSED:
+            return "Not refreshed: the operator has paused it. It goes on when the operator resumes it."
 
 
 # --- the owner's word ---------------------------------------------------------------------------------

@@ -82,6 +82,14 @@ def sentence(grant: Grant | None, *, ended_at: datetime | None, pause: Cause | N
 
 def _alive(grant: Grant, pause: Cause | None, swept: bool) -> Sentence:
     now = grant.read_at
+    if grant.paused_at is not None:
+        return Sentence(
+            Tone.WAITING,
+            "Paused",
+            Markup(
+                "by the operator {}. Nothing is refreshed until that ends or you sign in again. {}"
+            ).format(relative(grant.paused_at, now), _good_for(grant)),
+        )
     own = cause_of(grant.last_error) if grant.failures else None
     cause = pause if own is None or (pause and pause.actor is Actor.OPERATOR) else own
     if cause is not None and cause.actor is Actor.OPERATOR:

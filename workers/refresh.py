@@ -98,6 +98,7 @@ class Result(StrEnum):
     NEEDS_CONSENT = "needs_consent"  # the owner must act
     OPERATOR_MUST_ACT = "operator_must_act"
     NOT_CONNECTED = "not_connected"  # there is no grant
+    PAUSED = "paused"  # by the operator, for this owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -515,6 +516,8 @@ class Refresher:
             return Outcome(Result.NEEDS_CONSENT, grant, CAUSES.get(grant.reason or ""))
         if stale is not None and grant.generation > stale:
             return Outcome(Result.FRESH, grant)
+        if grant.paused_at is not None and not grant.in_flight:
+            return Outcome(Result.PAUSED, grant)
         if grant.must_wait and not grant.in_flight:
             return self._waiting(grant)
         if not grant.in_flight and stale is None:

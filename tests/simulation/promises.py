@@ -16,6 +16,7 @@ living processes remember.
 7. (Cheapness, what the lock is for.) As long as Redis keeps what it is told, no second process passes an
    owner's lock.
 8. When nothing breaks any more, everything comes to rest.
+9. While the operator has paused a grant, it never falls due and no attempt is begun.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 
 _GRANTS = (
     "SELECT owner, state, consent_id, generation, refresh_token, previous_refresh_token, previous_until, "
-    "attempt_id, failures, access_token, refresh_at, claimed_until, retry_at, attempt_deadline FROM grants"
+    "attempt_id, failures, access_token, refresh_at, claimed_until, retry_at, attempt_deadline, "
+    "paused_at FROM grants"
 )
 _SPARES = "SELECT owner, attempt_number, refresh_token FROM spares"
 _EPOCH = datetime(2030, 1, 1)  # noqa: DTZ001 - as SQLite's text
@@ -61,6 +63,8 @@ class Row:
     tokens: list[Token]  # all that are held and within their life, the current one first
     quiet: bool  # no attempt, no wait, no failure: as a refresh that went well leaves it
     due: int  # when the next sweep may claim it, in milliseconds
+    attempt: str | None
+    paused: bool
     family: Family | None = None
 
 
@@ -139,6 +143,7 @@ class Promises:
                 failures,
                 access,
                 *times,
+                paused_at,
             ) = row
             current = None if sealed is None else self._token(sealed, owner, "refresh_token", generation)
             tokens = [] if current is None else [current]
@@ -146,7 +151,9 @@ class Promises:
                 tokens.append(self._token(previous, owner, "previous_refresh_token", generation))
             due = NEVER if times[0] is None else max(map(_milliseconds, filter(None, times)))
             quiet = attempt is None and not failures and times[2] is None
-            rows[owner] = Row(state, consent_id, generation, current, tokens, quiet, due)
+            rows[owner] = Row(
+                state, consent_id, generation, current, tokens, quiet, due, attempt, paused_at is not None
+            )
             if state == State.DISCONNECTED and (sealed or previous or access):
                 self._world.breaks(6, f"{owner} disconnected, and tokens are kept")
         for owner, number, sealed in raw.execute(_SPARES):
@@ -182,6 +189,10 @@ class Promises:
             self._epoch_of[intent.number] = self._epochs.get(owner, 0)
         else:
             self._world.breaks(6, f"{owner} was connected by nobody")
+        if after.paused:
+            begun = before is not None and before.paused and after.attempt not in {None, before.attempt}
+            if begun or after.due != NEVER:
+                self._world.breaks(9, f"{owner} is paused, and {'an attempt is begun' if begun else 'due'}")
         for token in after.tokens:
             if token.family is not after.family:
                 self._world.breaks(6, f"{owner} has token {token.number} of an older consent")

@@ -11,7 +11,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +27,7 @@ import models.attempts
 import models.consent
 import models.events
 import models.grants
+import models.pausing
 import models.session
 import models.spares
 import workers.escrow
@@ -34,7 +35,7 @@ import workers.refresh
 import workers.steps
 import workers.sweep
 from fleet.tokens import TokenEndpoint
-from models import consent, grants
+from models import consent, grants, pausing
 from models.crypto import Keyring
 from models.grants import State
 from tests.simulation.choices import Choices
@@ -121,6 +122,7 @@ class Stage:
             models.consent,
             models.events,
             models.grants,
+            models.pausing,
             models.spares,
         ):
             self._undo.enter_context(replaced(module, "now", now))
@@ -451,6 +453,26 @@ class Schedule:
             if grant is not None:
                 self._refresh(actor, owner, grant.generation, (0, 0, 0, 0, 2, 2, 2, 20)[below(8)])
 
+    def _pause(self, actor: Actor) -> None:
+        """The operator pauses an owner's grant, and resumes it some time later."""
+        below = self.world.choices.below
+        for _ in range(self.weather.operator_acts):
+            self._idle_until(1 + below(20))
+            owner = OWNERS[below(2)]
+            self.world.say(f"the operator pauses {owner}")
+            with suppress(SQLAlchemyError):
+                paused = pausing.pause(self.table, owner, correlation_id="")
+                self.world.counts[f"operator: {'pauses' if paused else 'has nothing to pause'}"] += 1
+            self._idle_until(1 + below(40))
+            self.world.say(f"the operator resumes {owner}")
+            while True:
+                try:
+                    pausing.resume(self.table, owner, due_after=self._pacing.due_after, correlation_id="")
+                except SQLAlchemyError:
+                    self.world.sleep(1)
+                else:
+                    break
+
     def _ask_until_it_is_clear(self, actor: Actor) -> None:
         """Somebody who holds the grant's newest generation wants the next one, and does not give up."""
         owner = actor.owner = actor.name
@@ -490,6 +512,7 @@ class Schedule:
             "sweep": {"sweep": self._sweep},
             "owner": {"owner": self._act},
             "page": {"page": self._click, "drain": self._drain},
+            "operator": {"operator": self._pause},
             "prover": {"prover": self._ask_until_it_is_clear},
         }[kind]
         if machine:
@@ -540,6 +563,8 @@ class Schedule:
                 self._start("owner", owner, "")
             if weather.owner_clicks:
                 self._start("page", f"page of {owner}", "AB"[world.choices.below(2)])
+        if weather.operator_acts:
+            self._start("operator", "operator", "")
         while world.tick < weather.ticks and self._turn():
             pass
         self._calm()
@@ -583,8 +608,8 @@ class Schedule:
             and (actor.kind != "sweep" or weather.sweeps_struck)
         ):
             strike = weather.strike(actor.at)
-            if strike == "kill" and actor.kind == "owner":
-                strike = "stop"  # who signs in and is killed would only sign in again
+            if strike == "kill" and actor.kind in {"owner", "operator"}:
+                strike = "stop"  # who wants something and is killed would only do it again
             if strike == "stop":
                 seconds = weather.stop_seconds()
                 for thread in self._process_of(actor):
@@ -636,7 +661,10 @@ class Schedule:
             not self.redis.queue
             and not self._hands(None)
             and self.promises.escrow_is_empty
-            and all(actor.at == "idle" and actor.kind not in {"owner", "page"} for actor in self.world.actors)
+            and all(
+                actor.at == "idle" and actor.kind not in {"owner", "page", "operator"}
+                for actor in self.world.actors
+            )
         )
 
     def _prove(self) -> None:

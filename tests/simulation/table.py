@@ -70,7 +70,7 @@ class Table(Database):
         with super().write() as connection:
             yield connection
             fate = "" if actor is None else self.weather.refusal()
-            if actor is not None and actor.kind == "owner":
+            if actor is not None and actor.kind in {"owner", "operator"}:
                 fate = fate.removeprefix("killed ")
             if fate == "killed before":
                 self.world.die()

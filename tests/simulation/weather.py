@@ -87,6 +87,7 @@ class Weather:
         self.owner_clicks = draw.choice((0, 0, 1, 2))
         self.two_sweeps = draw.random() < 0.3
         self.slow_drain = draw.choice((1.0, 1.0, 10.0, 60.0))
+        self.operator_acts = draw.choice((0, 0, 0, 1, 2))
         self._choices = choices
         self._counts = counts
 

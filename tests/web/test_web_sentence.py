@@ -42,6 +42,7 @@ ALIVE = Grant(
     attempt_number=3,
     attempt_started_at=None,
     attempt_deadline=None,
+    paused_at=None,
     read_at=NOW,
     sealed_access_token=None,
 )
@@ -87,6 +88,14 @@ FAILING: dict[str, Any] = {"failures": 3, "last_error": "tesla_failed", "retry_a
             (
                 "Paused. A token in the table does not open. That is the operator’s turn; your grant is kept "
                 "and goes on by itself afterwards. The access token is good for 7 h 56 min."
+            ),
+        ),
+        (
+            {"paused_at": at(-200), "refresh_at": None},
+            Tone.WAITING,
+            (
+                "Paused by the operator 3 min ago. Nothing is refreshed until that ends or you sign in "
+                "again. The access token is good for 7 h 56 min."
             ),
         ),
         (

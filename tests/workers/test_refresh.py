@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from models import consent
+from models import consent, pausing
 from tests.workers.conftest import done
 from workers.refresh import Outcome, Result
 from workers.steps import Step
@@ -59,6 +59,17 @@ def test_a_task_that_comes_twice_or_too_early_calls_nobody(world: World) -> None
     assert refresh(world, owner).result is Result.FRESH
     assert refresh(world, owner, stale=0).result is Result.FRESH, "it holds an old generation"
     assert world.seen(owner)["calls"] == calls
+
+
+def test_whom_the_operator_has_paused_nobody_refreshes(world: World) -> None:
+    owner = world.owner()
+    pausing.pause(world.parts.database, owner, correlation_id="c")
+    calls = world.seen(owner)["calls"]
+    for how in ({}, {"stale": 0}, {"stale": 0, "wait": 1}):
+        assert refresh(world, owner, **how).result is Result.PAUSED
+    assert world.seen(owner)["calls"] == calls
+    pausing.resume(world.parts.database, owner, due_after=lambda _: 0, correlation_id="c")
+    assert refresh(world, owner).result is Result.REFRESHED
 
 
 def test_who_is_not_connected_is_told_so(world: World) -> None:

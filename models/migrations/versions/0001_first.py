@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from models.session import Instant
+from models.session import Instant, OwnerId
 
 revision = "0001_first"
 down_revision = None
@@ -14,7 +14,7 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "grants",
-        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("owner", OwnerId, nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("reason", sa.String(64)),
         sa.Column("consent_id", sa.String(32), nullable=False),
@@ -49,7 +49,7 @@ def upgrade() -> None:
         "events",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity(), nullable=False),
         sa.Column("at", Instant(), nullable=False),
-        sa.Column("owner", sa.Text()),
+        sa.Column("owner", OwnerId),
         sa.Column("kind", sa.String(32), nullable=False),
         sa.Column("reason", sa.String(64)),
         sa.Column("detail", sa.Text()),
@@ -60,7 +60,7 @@ def upgrade() -> None:
     op.create_index("ix_events_owner_id", "events", ["owner", "id"])
     op.create_table(
         "spares",
-        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("owner", OwnerId, nullable=False),
         sa.Column("attempt_number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("refresh_token", sa.LargeBinary(), nullable=False),
         sa.Column("ends_at", Instant(), nullable=False),
