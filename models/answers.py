@@ -173,6 +173,7 @@ def _store(
         generation=generation + 1,
         correlation_id=answer.attempt_id,
         late=answer.late,
+        access_expires_at=values.get("access_expires_at"),
     )
     return True
 

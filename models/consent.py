@@ -110,6 +110,7 @@ def connect(
                     owner=owner,
                     generation=generation,
                     correlation_id=correlation_id,
+                    access_expires_at=now(expires_in),
                 )
                 if found is not None and found.paused_at is not None:
                     # Who has just signed in expects to be kept alive; the pause was about the consent before.

@@ -55,6 +55,7 @@ def upgrade() -> None:
         sa.Column("detail", sa.Text()),
         sa.Column("generation", sa.BigInteger()),
         sa.Column("correlation_id", sa.String(32)),
+        sa.Column("access_expires_at", Instant()),
         sa.PrimaryKeyConstraint("id", name="pk_events"),
     )
     op.create_index("ix_events_owner_id", "events", ["owner", "id"])
