@@ -71,7 +71,9 @@ def create_app(parts: Parts | None = None) -> Flask:
     app.register_blueprint(console())
     app.register_blueprint(health.blueprint(parts))
     app.after_request(_finish)
-    app.jinja_env.globals.update(static=_static(app), relative=words.relative, clock=words.clock)
+    app.jinja_env.globals.update(
+        static=_static(app), relative=words.relative, clock=words.clock, when=words.when
+    )
     app.jinja_env.filters["ticks"] = words.ticks
     app.wsgi_app = AtPublicUrl(app.wsgi_app, settings.public_url)  # type: ignore[method-assign]
     return app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import wraps
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
 
@@ -14,6 +14,7 @@ from models import consent, events, grants, pulses
 from models.events import Kind
 from web.sentence import cause_of, sentence
 from web.session import end_session, owner_of_session
+from web.timeline import EVENTS, outcome, timeline
 from web.wiring import wiring
 from web.words import duration
 from workers.refresh import Result
@@ -32,25 +33,14 @@ blueprint = Blueprint("owner", __name__, url_prefix="/owner")
 PATIENCE = 20.0
 """Seconds that "Refresh now" waits for an attempt that another process is making."""
 
+LIVE_SECONDS = 10
+"""How often an open page asks what has changed."""
+
+IN_FLIGHT_SECONDS = 2
+"""The same while a refresh is under way."""
+
 SHOWN = 20
 """How many of the last events."""
-
-KINDS = {
-    Kind.CONNECTED: "Signed in",
-    Kind.REFRESHED: "Refreshed",
-    Kind.SPARE_KEPT: "A spare was kept",
-    Kind.SPARE_USED: "Refreshed with a spare",
-    Kind.WAITING: "Waiting",
-    Kind.NEEDS_CONSENT: "Ended: consent is needed",
-    Kind.REVIVED: "Alive again",
-    Kind.DISCONNECTED: "Disconnected",
-    Kind.OPERATOR_MUST_ACT: "Paused: the operator must act",
-    Kind.GOES_ON: "Goes on",
-    Kind.PAUSED: "Paused by the operator",
-    Kind.RESUMED: "Resumed",
-    Kind.BY_OPERATOR: "By the operator",
-}
-"""What happened, in an owner's words."""
 
 
 def signed_in(view: Callable[[str], str | Response]) -> Callable[[], str | Response]:
@@ -71,27 +61,42 @@ def signed_in(view: Callable[[str], str | Response]) -> Callable[[], str | Respo
 @signed_in
 def page(owner: str) -> str:
     """The page."""
+    return render_template("owner.html", **_shown(owner))
+
+
+@blueprint.get("/live")
+def live() -> tuple[str, dict[str, str]]:
+    """What on the page changes by itself. For who is not signed in any more, the whole page is asked anew."""
+    owner = owner_of_session()
+    if owner is None:
+        return "", {"HX-Refresh": "true"}
+    return render_template("owner_live.html", **_shown(owner)), {}
+
+
+def _shown(owner: str) -> dict[str, Any]:
     wired = wiring()
     with wired.parts.database.read() as connection:
         grant = grants.read(connection, owner)
-        happened = events.latest(connection, owner, SHOWN)
+        happened = events.latest(connection, owner, EVENTS)
     swept = pulses.beaten_within(wired.parts.database, "sweep", silence(wired.settings))
     ended_at = next((event.at for event in happened if event.kind == Kind.DISCONNECTED), None)
-    return render_template(
-        "owner.html",
-        owner=owner,
-        grant=grant,
-        sentence=sentence(grant, ended_at=ended_at, pause=_pause(), swept=swept),
-        events=happened,
-        shown=SHOWN,
-        now=grant.read_at if grant else datetime.now(UTC),
-        kinds=KINDS,
-        cause_of=cause_of,
-        regions=REGIONS,
-        scopes=SCOPES,
-        granted=grant.scopes.split() if grant else (),
-        missing=missing(grant.requested_scopes.split(), grant.scopes.split()) if grant else (),
-    )
+    now = grant.read_at if grant else datetime.now(UTC)
+    return {
+        "owner": owner,
+        "grant": grant,
+        "sentence": sentence(grant, ended_at=ended_at, pause=_pause(), swept=swept),
+        "timeline": timeline(grant, happened, now),
+        "events": happened[:SHOWN],
+        "shown": SHOWN,
+        "now": now,
+        "every": IN_FLIGHT_SECONDS if grant and grant.in_flight else LIVE_SECONDS,
+        "outcome": outcome,
+        "cause_of": cause_of,
+        "regions": REGIONS,
+        "scopes": SCOPES,
+        "granted": grant.scopes.split() if grant else (),
+        "missing": missing(grant.requested_scopes.split(), grant.scopes.split()) if grant else (),
+    }
 
 
 def _pause() -> Cause | None:

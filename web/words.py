@@ -46,22 +46,30 @@ def relative(moment: datetime, now: datetime) -> Markup:
     return time_tag(moment, text)
 
 
-def clock(moment: datetime) -> str:
-    """``19:40 UTC``."""
-    return f"{moment.astimezone(UTC):%H:%M} UTC"
+def clock(moment: datetime) -> Markup:
+    """``19:40 UTC``; the script of the pages makes it ``21:40`` in the reader's zone."""
+    return time_tag(moment, f"{moment.astimezone(UTC):%H:%M} UTC", "clock")
 
 
 def day(moment: datetime) -> Markup:
     """``3 May 2026``, with the exact time in the tag and on hover."""
     moment = moment.astimezone(UTC)
-    return time_tag(moment, f"{moment.day} {moment:%B %Y}")
+    return time_tag(moment, f"{moment.day} {moment:%B %Y}", "day")
 
 
-def time_tag(moment: datetime, text: str) -> Markup:
-    """`text` in a ``time`` element."""
+def when(moment: datetime) -> Markup:
+    """``3 May 2026, 19:40 UTC``; in the reader's zone by the script of the pages."""
     utc = moment.astimezone(UTC)
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        exact(moment), f"{utc:%Y-%m-%d %H:%M:%S} UTC", text
+    return time_tag(moment, f"{utc.day} {utc:%B %Y, %H:%M} UTC", "when")
+
+
+def time_tag(moment: datetime, text: str, form: str = "") -> Markup:
+    """`text` in a ``time`` element. `form` names what the script of the pages puts there instead, in the
+    reader's zone (`static/evergrant.js`)."""
+    utc = moment.astimezone(UTC)
+    attribute = Markup(' data-form="{}"').format(form) if form else ""
+    return Markup('<time datetime="{}" title="{}"{}>{}</time>').format(
+        exact(moment), f"{utc:%Y-%m-%d %H:%M:%S} UTC", attribute, text
     )
 
 
