@@ -44,7 +44,7 @@ task_default_queue = "sweep"
 worker_direct = True  # a queue of each worker's own, for its heartbeat
 task_create_missing_queues = False
 
-beat_scheduler = "celery.beat:Scheduler"  # one entry, nothing worth a file
+beat_scheduler = "celery.beat:Scheduler"  # nothing worth a file
 beat_schedule = {
     "sweep": {
         "task": "workers.sweep",
@@ -52,7 +52,8 @@ beat_schedule = {
         # No `expires`, though a sweep that waited in a queue is worthless: a worker would hold it against its
         # own clock, and one that is ahead would throw all away. The task itself sees what is superfluous.
         "options": {"queue": "sweep"},
-    }
+    },
+    "survey": {"task": "workers.survey", "schedule": 10.0, "options": {"queue": "sweep"}},
 }
 
 # What Flower shows.

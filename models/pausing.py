@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, text, update
 
 from models.events import Kind, record
 from models.grants import State, grants
@@ -17,6 +17,8 @@ from models.session import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sqlalchemy import Connection
 
     from models.session import Database
 
@@ -42,6 +44,15 @@ def pause(database: Database, owner: str, *, correlation_id: str, detail: str | 
             correlation_id=correlation_id,
         )
         return True
+
+
+def longest(connection: Connection) -> float | None:
+    """For how many seconds the grant has been paused that was paused first; None when none is."""
+    first = select(func.min(grants.c.paused_at), now()).where(
+        text("paused_at IS NOT NULL"), grants.c.state == State.ALIVE
+    )
+    paused_at, moment = connection.execute(first).one()
+    return None if paused_at is None else (moment - paused_at).total_seconds()
 
 
 def resume(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from fleet.errors import CAUSES, Actor, Cause
+from fleet.errors import Actor, Cause
 from models.grants import State
 from web.words import day, duration, relative
-from workers.refresh import KEY_MISSING
+from workers.refresh import cause_of as cause_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,13 +42,6 @@ OVERDUE_SECONDS = 30.0
 """A refresh this late without a failure: nobody is sweeping."""
 
 RECONNECT = ("Reconnect", "signin.signin_asking")
-
-
-def cause_of(code: str | None) -> Cause | None:
-    """The cause that a row or an event names by its code."""
-    if code is None:
-        return None
-    return KEY_MISSING if code == KEY_MISSING.code else CAUSES.get(code)
 
 
 def sentence(grant: Grant | None, *, ended_at: datetime | None, pause: Cause | None, swept: bool) -> Sentence:

@@ -1,4 +1,4 @@
-"""The Celery app: `workers.sweep`, `workers.refresh` and a heartbeat. Arguments are ids, never tokens."""
+"""The Celery app: sweep, refresh, survey and a heartbeat. Arguments are ids, never tokens."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from workers.drain import start_draining
 from workers.lanes import lane
 from workers.parts import parts
 from workers.refresh import Result
+from workers.survey import survey
 from workers.sweep import is_superfluous, sweep
 from workers.watch import HEARTBEAT_SECONDS, Pulse, Watchdog, silence
 
@@ -63,6 +64,16 @@ def refresh_task(owner: str) -> str:
     if outcome.cause is not None and outcome.result is not Result.REFRESHED:
         return f"{outcome.result}: {outcome.cause.code}"
     return outcome.result.value
+
+
+@app.task(name="workers.survey")
+def survey_task() -> str:
+    """Counts what the console shows."""
+    try:
+        return "counted" if survey(parts()) else "another has just run"
+    except SQLAlchemyError as error:
+        log.error("no survey: the token table can't be reached (%s)", type(error).__name__)
+        return f"no survey: {type(error).__name__}"
 
 
 @app.task(name="workers.heartbeat", send_events=False)

@@ -29,6 +29,7 @@ class Parts:
     tesla: TokenEndpoint
     breaker: Breaker
     pacing: Pacing
+    escrow: Escrow
     refresher: Refresher
 
 
@@ -57,13 +58,14 @@ def build(settings: Settings) -> Parts:
     life = lock_life(settings.attempt_deadline)
     breaker = Breaker(redis, rate=settings.refresh_rate, probe_life=life)
     pacing = Pacing(settings.refresh_at, settings.sweep_seconds)
+    escrow = Escrow(keyring=keyring, redis=redis, folder=settings.evergrant_home / "escrow")
     refresher = Refresher(
         database=database,
         keyring=keyring,
         tesla=tesla,
         locks=OwnerLocks(redis, life=life),
         breaker=breaker,
-        escrow=Escrow(keyring=keyring, redis=redis, folder=settings.evergrant_home / "escrow"),
+        escrow=escrow,
         pacing=pacing,
         attempt_deadline=settings.attempt_deadline,
     )
@@ -75,5 +77,6 @@ def build(settings: Settings) -> Parts:
         tesla=tesla,
         breaker=breaker,
         pacing=pacing,
+        escrow=escrow,
         refresher=refresher,
     )

@@ -84,6 +84,11 @@ KEY_MISSING = Cause(
 )
 
 
+def cause_of(code: str | None) -> Cause | None:
+    """The cause that a row or an event names by its code."""
+    return KEY_MISSING if code == KEY_MISSING.code else CAUSES.get(code or "")
+
+
 def lock_life(attempt_deadline: float) -> float:
     """Seconds that the owner's lock lives: longer than an attempt's place on the row, and not much, since who
     is killed leaves it behind."""
@@ -529,7 +534,7 @@ class Refresher:
 
     def _waiting(self, grant: Grant) -> Outcome:
         until = max(filter(None, (grant.retry_at, grant.attempt_deadline)), default=grant.read_at)
-        cause = KEY_MISSING if grant.last_error == KEY_MISSING.code else CAUSES.get(grant.last_error or "")
+        cause = cause_of(grant.last_error)
         operator = cause is not None and cause.actor is Actor.OPERATOR
         result = Result.OPERATOR_MUST_ACT if operator else Result.WAITING
         return Outcome(result, grant, cause, max((until - grant.read_at).total_seconds(), 0))

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from models import api_keys, grants, pulses, signins  # noqa: F401 - their tables are in the metadata
+from models import api_keys, grants, pulses, signins, surveys, tallies  # noqa: F401 - their tables are in the metadata
 from models.session import metadata
 
 context.configure(

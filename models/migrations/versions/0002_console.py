@@ -23,6 +23,32 @@ def upgrade() -> None:
     op.add_column("events", sa.Column("late", sa.Float()))
     _index("events", "kind", "id", where="kind <> 'refreshed'")
     _index("events", "id", name="ix_events_rare_id", where="kind <> 'refreshed'")
+    op.create_table(
+        "surveys",
+        sa.Column("name", sa.String(32), nullable=False),
+        sa.Column("begun_at", Instant(), nullable=False),
+        sa.Column("at", Instant()),
+        sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("numbers", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_surveys"),
+    )
+    op.create_table(
+        "tallies",
+        sa.Column("minute", Instant(), nullable=False),
+        sa.Column("refreshed", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("ended", sa.Integer(), nullable=False),
+        sa.Column("timed", sa.Integer(), nullable=False),
+        sa.Column("late_sum", sa.Float(), nullable=False),
+        sa.Column("late_max", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("minute", name="pk_tallies"),
+    )
+    op.create_table(
+        "rolled",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("event", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_rolled"),
+    )
 
 
 def _index(table: str, *columns: str, name: str | None = None, where: str | None = None) -> None:
