@@ -54,7 +54,7 @@ class TokenEndpoint:
 
     def __init__(self, *, url: str, client_id: str, client_secret: str, pool_size: int = 16) -> None:
         self.url = url
-        self._client_id = client_id
+        self.client_id = client_id
         self._client_secret = client_secret
         self._session = session(pool_size=pool_size)
 
@@ -97,7 +97,7 @@ class TokenEndpoint:
         deadline: Deadline,
         before_send: Callable[[], None] | None = None,
     ) -> Tokens:
-        form = {"grant_type": grant, "client_id": self._client_id, **form}
+        form = {"grant_type": grant, "client_id": self.client_id, **form}
         if self._client_secret:
             form["client_secret"] = self._client_secret
         try:

@@ -47,6 +47,7 @@ class Answer:
     scopes: str | None
     from_spare: bool = False
     late: float | None = None  # seconds after it fell due that the attempt began
+    reason: str | None = None  # code of a cause: why the newest token was rejected and a spare was not
 
     @classmethod
     def to(
@@ -60,6 +61,7 @@ class Answer:
         expires_in: int,
         scopes: str | None,
         from_spare: bool = False,
+        reason: str | None = None,
     ) -> Answer:
         return cls(
             owner=attempt.owner,
@@ -76,6 +78,7 @@ class Answer:
             scopes=scopes,
             from_spare=from_spare,
             late=attempt.late,
+            reason=reason,
         )
 
     def to_json(self) -> str:
@@ -170,6 +173,7 @@ def _store(
         connection,
         Kind.SPARE_USED if answer.from_spare else Kind.REFRESHED,
         owner=answer.owner,
+        reason=answer.reason,
         generation=generation + 1,
         correlation_id=answer.attempt_id,
         late=answer.late,

@@ -36,6 +36,7 @@ class Attempt:
     failures: int  # attempts that failed since the last that did not
     token_attempt: int  # number of the attempt that the current tokens came from
     sealed_refresh_token: bytes = field(repr=False)
+    client_id: str | None = None  # the app that the tokens were given to, where that is known
 
     @property
     def is_first(self) -> bool:
@@ -106,6 +107,7 @@ def begin(
             grants.c.failures,
             grants.c.token_attempt,
             grants.c.refresh_token,
+            grants.c.client_id,
         )
     ).one_or_none()
     if row is None:
@@ -121,6 +123,7 @@ def begin(
         failures=row.failures,
         token_attempt=row.token_attempt,
         sealed_refresh_token=row.refresh_token,
+        client_id=row.client_id,
     )
 
 

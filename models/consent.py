@@ -14,6 +14,8 @@ from models.grants import State, grants
 from models.session import now
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy import Connection
 
     from models.crypto import Keyring
@@ -34,14 +36,19 @@ def connect(
     region: str,
     fleet_url: str,
     correlation_id: str,
+    client_id: str | None = None,
+    noticed: Iterable[tuple[str, str]] = (),
 ) -> int:
     """Stores what a sign-in brought and returns the generation. It replaces all that was held before.
 
     Storing the same sign-in again, which its `correlation_id` tells, changes nothing: the word that it was
     stored may have been lost, and its tokens may have been rotated since.
 
-    `expires_in` and `due_in` are seconds from now. An attempt that is in flight keeps its place on the row,
-    so that no other begins beside it, but its answer belongs to the older consent and will be dropped.
+    `expires_in` and `due_in` are seconds from now. `client_id` is the app that Tesla gave the tokens to.
+    `noticed` is what Tesla refuses to this grant: for each a cause's code, and words.
+
+    An attempt that is in flight keeps its place on the row, so that no other begins beside it, but its answer
+    belongs to the older consent and will be dropped.
     """
     values: dict[str, Any] = {
         "state": State.ALIVE.value,
@@ -64,6 +71,7 @@ def connect(
         "last_error": None,
         "last_error_at": None,
         "paused_at": None,
+        "client_id": client_id,
     }
 
     def sealed(generation: int) -> dict[str, Any]:
@@ -119,6 +127,16 @@ def connect(
                         Kind.RESUMED,
                         owner=owner,
                         detail="The owner signed in again.",
+                        generation=generation,
+                        correlation_id=correlation_id,
+                    )
+                for reason, detail in noticed:
+                    record(
+                        connection,
+                        Kind.NOTICED,
+                        owner=owner,
+                        reason=reason,
+                        detail=detail,
                         generation=generation,
                         correlation_id=correlation_id,
                     )

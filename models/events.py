@@ -64,6 +64,7 @@ class Kind(StrEnum):
     REVIVED = "revived"  # a refresh token turned up that had not been tried yet
     DISCONNECTED = "disconnected"  # the owner ended it here
     OPERATOR_MUST_ACT = "operator_must_act"  # Tesla does not accept the app or the request
+    NOTICED = "noticed"  # Tesla refuses something to a grant that is alive
     GOES_ON = "goes_on"  # Tesla accepts it again
     KEY_MADE = "key_made"  # a program was given an API key
     KEY_REVOKED = "key_revoked"

@@ -82,6 +82,7 @@ grants = Table(
     Column("attempt_deadline", Instant),
     Column("token_attempt", BigInteger, nullable=False),  # number of the attempt that the tokens came from
     Column("paused_at", Instant),  # by the operator; then `refresh_at` is none
+    Column("client_id", Text),  # the app that Tesla gave the tokens to; none: unknown
     Index("ix_grants_refresh_at", "refresh_at"),  # what is due, in order, without a look at the others
     # The console's lists, in order; each of these two costs every refresh an entry.
     Index("ix_grants_state_access_expires_at_owner", "state", "access_expires_at", "owner"),
@@ -129,6 +130,7 @@ class Grant:
     attempt_started_at: datetime | None
     attempt_deadline: datetime | None
     paused_at: datetime | None
+    client_id: str | None
     read_at: datetime
     sealed_access_token: bytes | None = field(repr=False)
 

@@ -15,6 +15,7 @@ from fleet.claims import unverified_claims
 from fleet.deadline import Deadline
 from fleet.errors import CAUSES, Actor, TeslaError, sort_refusal
 from fleet.regions import region_of_hint
+from fleet.scopes import missing
 from models import consent, grants
 from models.signins import open_signin, take_signin
 from web.problems import SIGN_IN_AGAIN, TO_YOUR_PAGE, Problem, of_signin
@@ -198,8 +199,19 @@ def _connect(code: str, pending: Pending) -> str:
     if tokens.refresh_token is None:
         raise TeslaError(CAUSES["no_refresh_token"])
     owner = _owner(tokens, pending)
-    region, fleet_url = _home(tokens.access_token, region)
+    region, fleet_url, refused = _home(tokens.access_token, region)
     scopes = settings.tesla_scopes if tokens.scopes is None else " ".join(tokens.scopes)
+    noticed = [(refused.cause.code, str(refused))] if refused else []
+    if unticked := missing(settings.tesla_scopes.split(), tokens.scopes):
+        noticed.append(("missing_scopes", f"Not granted: {', '.join(unticked)}."))
+    for code, detail in noticed:
+        current_app.logger.warning(
+            "signed in: cause=%s %s correlation_id=%s (%s)",
+            code,
+            detail,
+            g.correlation_id,
+            CAUSES[code].entry,
+        )
     due_after = parts.pacing.due_after(tokens.expires_in)
 
     def store() -> None:
@@ -218,6 +230,8 @@ def _connect(code: str, pending: Pending) -> str:
             region=region,
             fleet_url=fleet_url,
             correlation_id=g.correlation_id,
+            client_id=settings.client_id,
+            noticed=noticed,
         )
 
     patience = Deadline(STORE_SECONDS)
@@ -248,16 +262,10 @@ def _owner(tokens: Tokens, pending: Pending) -> str:
     return owner
 
 
-def _home(access_token: str, hint: str) -> tuple[str, str]:
-    """The owner's region and its Fleet API base URL; the hint's when Tesla does not say."""
+def _home(access_token: str, hint: str) -> tuple[str, str, TeslaError | None]:
+    """The owner's region and its Fleet API base URL; the hint's, and why, when Tesla does not say."""
     wired = wiring()
     try:
-        return wired.api.region(access_token, hint, Deadline(wired.settings.attempt_deadline))
+        return *wired.api.region(access_token, hint, Deadline(wired.settings.attempt_deadline)), None
     except TeslaError as error:
-        current_app.logger.warning(
-            "users/region failed, kept %s: cause=%s correlation_id=%s",
-            hint,
-            error.cause.code,
-            g.correlation_id,
-        )
-        return hint, wired.settings.fleet_urls[hint]
+        return hint, wired.settings.fleet_urls[hint], error

@@ -46,6 +46,7 @@ OUTCOMES: dict[str, Outcome] = {
     Kind.REVIVED: Outcome("Alive again", "ring", "alive"),
     Kind.DISCONNECTED: Outcome("Disconnected", "box", "none"),
     Kind.OPERATOR_MUST_ACT: Outcome("Paused: the operator must act", "cross", "ended"),
+    Kind.NOTICED: Outcome("Noticed at Tesla"),
     Kind.GOES_ON: Outcome("Goes on"),
     Kind.PAUSED: Outcome("Paused by the operator", "pause", "waiting"),
     Kind.RESUMED: Outcome("Resumed", "play", "alive"),

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, cast
 
 from flask import current_app
 
-from fleet.api import FleetApi
 from fleet.authorize import Discovery
 from fleet.identity import IdTokenVerifier
-from fleet.regions import Regions
 from web.limits import Limits
 
 if TYPE_CHECKING:
+    from fleet.api import FleetApi
     from settings import Settings
     from workers.parts import Parts
 
@@ -45,7 +44,7 @@ def wire(parts: Parts) -> Wiring:
         parts=parts,
         discovery=Discovery(issuers),
         verifier=IdTokenVerifier(settings.endpoint("tesla_jwks_url"), issuers, settings.client_id),
-        api=FleetApi(Regions(settings.fleet_urls)),
+        api=parts.api,
         limits=Limits(parts.redis),
     )
 

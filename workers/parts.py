@@ -9,6 +9,8 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from fleet.api import FleetApi
+from fleet.regions import Regions
 from fleet.tokens import TokenEndpoint
 from models.crypto import Keyring
 from models.session import Database
@@ -27,6 +29,7 @@ class Parts:
     keyring: Keyring
     redis: Redis
     tesla: TokenEndpoint
+    api: FleetApi
     breaker: Breaker
     pacing: Pacing
     escrow: Escrow
@@ -55,6 +58,7 @@ def build(settings: Settings) -> Parts:
         client_secret=settings.client_secret,
         pool_size=settings.worker_concurrency,
     )
+    api = FleetApi(Regions(settings.fleet_urls))
     life = lock_life(settings.attempt_deadline)
     breaker = Breaker(redis, rate=settings.refresh_rate, probe_life=life)
     pacing = Pacing(settings.refresh_at, settings.sweep_seconds)
@@ -68,6 +72,7 @@ def build(settings: Settings) -> Parts:
         escrow=escrow,
         pacing=pacing,
         attempt_deadline=settings.attempt_deadline,
+        api=api,
     )
     return Parts(
         settings=settings,
@@ -75,6 +80,7 @@ def build(settings: Settings) -> Parts:
         keyring=keyring,
         redis=redis,
         tesla=tesla,
+        api=api,
         breaker=breaker,
         pacing=pacing,
         escrow=escrow,

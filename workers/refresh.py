@@ -11,7 +11,8 @@ The promises, and what keeps each:
 3. A superseded refresh token is not presented while a newer one is known. `_begin` hands out the newest
    token together with the right to present it, and `_is_overtaken` looks again before that is used.
 4. A grant is called dead only when Tesla said so for every refresh token held. `_attempts` tries the
-   spares, newest first, and `_dead` is refused by the row while one is untried.
+   spares, newest first, and `_dead` is refused by the row while one is untried. Nothing is presented for an
+   app that the tokens were not given to: Tesla's no would say nothing about the owner.
 5. No token is anywhere in the clear. Tasks carry the owner's id, outcomes carry the grant with its tokens
    sealed, and the escrow is encrypted.
 
@@ -40,10 +41,12 @@ from models.grants import Grant, State
 from workers.breaker import Gate
 from workers.escrow import EscrowFull
 from workers.steps import Step, reached
+from workers.why import why_refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fleet.api import FleetApi
     from fleet.tokens import TokenEndpoint
     from models.attempts import Attempt
     from models.crypto import Keyring
@@ -63,6 +66,12 @@ PATIENCE = 1.0
 
 AHEAD = 0.25
 """Seconds before its turn at which a refresh begins its attempt, so that the call itself is made on time."""
+
+WHY_SECONDS = 3.0
+"""How long it may take to find out why Tesla ended a grant."""
+
+NOT_OURS = 900.0
+"""Seconds between two looks at a grant that was made with another app: only the operator can change that."""
 
 SLOW = 1.0
 """Seconds that SQL may take to store an answer before that answer is put into the escrow as well."""
@@ -141,6 +150,7 @@ class Refresher:
         escrow: Escrow,
         pacing: Pacing,
         attempt_deadline: float,
+        api: FleetApi | None = None,
         sleep: Callable[[float], None] = time.sleep,
         deadline: Callable[[float], Deadline] = Deadline,
     ) -> None:
@@ -152,6 +162,7 @@ class Refresher:
         self._escrow = escrow
         self._pacing = pacing
         self._attempt_deadline = attempt_deadline
+        self._api = api
         self._sleep = sleep
         self._deadline = deadline
         self._unsettled: dict[str, Unsettled] = {}
@@ -228,6 +239,9 @@ class Refresher:
         if not turn.passed:
             self._sleep(turn.remaining)
         tried: list[str] = []
+        if attempt.client_id not in {None, self._tesla.client_id}:
+            self._breaker.give_back(admission)
+            return self._not_ours(attempt, f"It was made with the client id {attempt.client_id}.")
         try:
             token: str | None = attempt.refresh_token(self._keyring)
             came_from = attempt.token_attempt
@@ -238,6 +252,9 @@ class Refresher:
                         token, deadline=deadline, before_send=lambda: reached(Step.CONNECTED, owner)
                     )
                 except TeslaError as error:
+                    if error.cause.code == "other_credentials":
+                        self._tesla_works(admission)
+                        return self._not_ours(attempt, str(error))
                     if error.actor is not Actor.OWNER:
                         return self._failed(attempt, token, came_from, error, deadline)
                     rejection = error
@@ -251,6 +268,7 @@ class Refresher:
                         expires_in=tokens.expires_in,
                         scopes=None if tokens.scopes is None else " ".join(tokens.scopes),
                         from_spare=len(tried) > 1,
+                        reason=self._used_twice(attempt, came_from) if len(tried) > 1 else None,
                     )
                     reached(Step.ANSWERED, owner)
                     return self._keep(answer, stale, admission)
@@ -265,7 +283,7 @@ class Refresher:
                     attempt = following
         except Unopenable as error:
             return self._unopenable(attempt, error)
-        return self._dead(attempt, stale, tried, rejection, admission)
+        return self._dead(attempt, stale, tried, rejection, admission, deadline)
 
     def _first(
         self, owner: str, stale: int | None, seen: Grant | None, admission: Admission
@@ -412,24 +430,52 @@ class Refresher:
         tried: list[str],
         rejection: TeslaError,
         admission: Admission,
+        deadline: Deadline,
     ) -> Outcome:
         """Tesla rejected every refresh token held: only now is the owner asked again."""
         self._tesla_works(admission)  # it answers, and it knows the app
+        cause = self._why(attempt.owner, deadline) or rejection.cause
         with self._database.write() as connection:
             ended = attempts.end_consent(
                 connection,
                 self._keyring,
                 attempt,
-                reason=rejection.cause.code,
-                detail=str(rejection),
+                reason=cause.code,
+                detail=str(rejection)
+                if cause is rejection.cause
+                else f"{cause.title}. Tesla said: {rejection}",
                 tried=tried,
             )
             if not ended:
                 attempts.give_up(connection, attempt)
         if ended:
             reached(Step.ENDED, attempt.owner)
-            log.warning("%s: needs the owner's consent: %s", _line(attempt), rejection)
+            log.warning(
+                "%s: needs the owner's consent: %s: %s (%s)",
+                _line(attempt),
+                cause.code,
+                rejection,
+                cause.entry,
+            )
         return self._explain(self._read(attempt.owner), stale)
+
+    def _why(self, owner: str, deadline: Deadline) -> Cause | None:
+        """What is behind Tesla's no, as far as that can be told in the time that the attempt has left."""
+        grant = self._read(owner)
+        if self._api is None or grant is None:
+            return None
+        return why_refused(
+            self._api, self._keyring, grant, self._deadline(min(deadline.remaining, WHY_SECONDS))
+        )
+
+    def _used_twice(self, attempt: Attempt, accepted: int) -> str | None:
+        """The newest token was rejected and one from the attempt `accepted` is not. Where that one had been
+        presented once by us, another program must have presented it as well."""
+        if attempt.token_attempt - accepted != 1:
+            return None
+        cause = CAUSES["two_refreshes"]
+        log.warning("%s: %s: %s (%s)", _line(attempt), cause.code, cause.title, cause.entry)
+        return cause.code
 
     def _failed(
         self, attempt: Attempt, token: str, came_from: int, error: TeslaError, deadline: Deadline
@@ -458,7 +504,7 @@ class Refresher:
         if operator and opened:
             self._announce(Kind.OPERATOR_MUST_ACT, error.cause.code, f"{error}. {error.cause.repair}")
         elif opened:
-            log.warning("Tesla fails for everybody, refreshes pause: %s", error)
+            log.warning("Tesla fails for everybody, refreshes pause: %s (%s)", error, error.cause.entry)
         wait = max(self._pacing.wait_after(attempt.failures), error.retry_after or 0)
         if error.outcome_unknown:
             wait = max(wait, deadline.remaining + GRACE)
@@ -478,24 +524,32 @@ class Refresher:
         except SQLAlchemyError as away:
             log.warning("SQL is away (%s): the attempt ends by its deadline", type(away).__name__)
         reached(Step.ENDED, attempt.owner)
-        log.warning("%s: no tokens: %s", _line(attempt), error)
+        log.warning("%s: no tokens: %s (%s)", _line(attempt), error, error.cause.entry)
         result = Result.OPERATOR_MUST_ACT if operator else Result.WAITING
         return Outcome(result, cause=error.cause, retry_in=wait)
 
     def _unopenable(self, attempt: Attempt, error: Unopenable) -> Outcome:
         """A key is missing: nothing was sent, nothing is lost, and the operator can put it back."""
-        log.error("%s: the refresh token does not open: %s", _line(attempt), error)
+        return self._set_aside(attempt, KEY_MISSING, str(error), 60)
+
+    def _not_ours(self, attempt: Attempt, detail: str) -> Outcome:
+        """The tokens were given to another app: they are kept, for when its credentials are put back."""
+        return self._set_aside(attempt, CAUSES["other_credentials"], detail, NOT_OURS)
+
+    def _set_aside(self, attempt: Attempt, cause: Cause, detail: str, wait: float) -> Outcome:
+        """The operator must act for this grant alone; the others go on."""
+        log.error("%s: %s: %s (%s)", _line(attempt), cause.code, detail, cause.entry)
         with self._database.write() as connection:
             attempts.end(
                 connection,
                 attempt,
-                error=KEY_MISSING.code,
-                detail=str(error),
-                retry_in=60,
+                error=cause.code,
+                detail=f"{cause.title}. {detail}",
+                retry_in=wait,
                 outcome_unknown=False,
                 kind=Kind.OPERATOR_MUST_ACT,
             )
-        return Outcome(Result.OPERATOR_MUST_ACT, cause=KEY_MISSING, retry_in=60)
+        return Outcome(Result.OPERATOR_MUST_ACT, cause=cause, retry_in=wait)
 
     def _not_now(self, owner: str, admission: Admission) -> Outcome:
         """The breaker is open or the rate is used up: the claim goes back, and the sweep comes again."""

@@ -111,6 +111,7 @@ def test_the_operator_must_act(site: Site, owner: Browser, tesla: OddTesla) -> N
 
 def test_consent_has_ended(site: Site, owner: Browser, tesla: OddTesla) -> None:
     tesla.token = lambda _: refused("login_required")
+    tesla.region = lambda: json_reply(401, {"error": "invalid bearer token"})
     owner.press("/owner", "/owner/refresh")
     page = owner.get("/owner").text
     assert "Not refreshed: Tesla ended this grant. Reconnect to go on." in page

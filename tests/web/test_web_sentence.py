@@ -43,6 +43,7 @@ ALIVE = Grant(
     attempt_started_at=None,
     attempt_deadline=None,
     paused_at=None,
+    client_id="app",
     read_at=NOW,
     sealed_access_token=None,
 )

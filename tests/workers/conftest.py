@@ -52,7 +52,9 @@ class World:
         self.connect(owner, tokens, due_in)
         return owner
 
-    def connect(self, owner: str, tokens: dict[str, Any], due_in: float = -1) -> None:
+    def connect(
+        self, owner: str, tokens: dict[str, Any], due_in: float = -1, client_id: str | None = None
+    ) -> None:
         consent.connect(
             self.parts.database,
             self.parts.keyring,
@@ -66,6 +68,7 @@ class World:
             region="NA",
             fleet_url=f"{self.tesla.url}/na",
             correlation_id=secrets.token_hex(8),
+            client_id=client_id,
         )
 
     def grant(self, owner: str) -> Grant:
@@ -113,6 +116,7 @@ def make(
             "tesla_client_id": APP["client_id"],
             "tesla_client_secret": APP["client_secret"],
             "tesla_token_url": sandbox.token_url,
+            **{f"tesla_fleet_url_{region}": f"{sandbox.url}/{region}" for region in ("na", "eu", "cn")},
             "attempt_deadline": 5,
             "refresh_rate": 1000,
         }

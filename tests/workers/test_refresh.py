@@ -264,7 +264,7 @@ def test_withdrawn_consent_is_said_once_and_nothing_is_attempted_after(world: Wo
     outcome = refresh(world, owner)
     assert outcome.result is Result.NEEDS_CONSENT
     assert outcome.cause
-    assert outcome.cause.code == "login_required"
+    assert outcome.cause.code == "consent_withdrawn"
     calls = world.seen(owner)["calls"]
     world.due(owner)
     assert refresh(world, owner, stale=99).result is Result.NEEDS_CONSENT

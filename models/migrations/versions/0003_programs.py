@@ -1,4 +1,4 @@
-"""What programs need: keys, sign-in links, webhooks and their outbox."""
+"""What programs need: keys, sign-in links, webhooks and their outbox; which app a grant was made with."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,6 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("grants", sa.Column("client_id", sa.Text()))
     op.create_table(
         "api_keys",
         sa.Column("id", sa.String(16), nullable=False),
@@ -37,3 +38,4 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("api_key_owners", "api_keys"):
         op.drop_table(table)
+    op.drop_column("grants", "client_id")
