@@ -13,7 +13,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Boolean, Column, Integer, String, Table, Text, bindparam, not_, or_, select, update
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Select
 
     from models.session import Database
 
@@ -178,6 +178,11 @@ def owners_of(connection: Connection, key: str) -> list[str]:
     """The owners that a restricted key is good for."""
     query = select(api_key_owners.c.owner).where(api_key_owners.c.key == key)
     return list(connection.execute(query.order_by(api_key_owners.c.owner)).scalars())
+
+
+def of_key(key: ApiKey) -> Select[Any] | None:
+    """The owners that the key is good for, as a query; None: all."""
+    return select(api_key_owners.c.owner).where(api_key_owners.c.key == key.id) if key.restricted else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Select
 
 _NO_REFRESH = text("kind <> 'refreshed'")
 
@@ -145,6 +145,26 @@ def latest_of(connection: Connection, owners: Collection[str], limit: int) -> di
     for row in rows:
         found[row.owner].append(Event(**row._mapping))
     return found
+
+
+def page(
+    connection: Connection,
+    *,
+    limit: int,
+    before: int | None = None,
+    owner: str | None = None,
+    among: Select[Any] | None = None,
+) -> list[Event]:
+    """At most `limit` events, newest first, those older than `before`; `among` selects the only owners whose
+    events may be among them."""
+    query = select(events).order_by(events.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(events.c.id < before)
+    if owner is not None:
+        query = query.where(events.c.owner == owner)
+    if among is not None:
+        query = query.where(events.c.owner.in_(among))
+    return [Event(**row._mapping) for row in connection.execute(query)]
 
 
 def latest_for_all(connection: Connection) -> Event | None:

@@ -41,7 +41,7 @@ from models.session import Instant, OwnerId, metadata, now
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import ColumnElement, Connection, Select
 
     from models.crypto import Keyring
 
@@ -170,6 +170,29 @@ def read(connection: Connection, owner: str) -> Grant | None:
     """The owner's grant, or None."""
     row = connection.execute(select(*READ).where(grants.c.owner == owner)).one_or_none()
     return None if row is None else Grant(**row._mapping)
+
+
+def page(
+    connection: Connection,
+    *,
+    limit: int,
+    after: str | None = None,
+    state: str | None = None,
+    region: str | None = None,
+    among: Select[Any] | None = None,
+) -> list[Grant]:
+    """At most `limit` grants in the order of their owners, those behind `after`; `among` selects the only
+    owners that may be among them."""
+    query = select(*READ).order_by(grants.c.owner).limit(limit)
+    if after is not None:
+        query = query.where(grants.c.owner > after)
+    if state is not None:
+        query = query.where(grants.c.state == state)
+    if region is not None:
+        query = query.where(grants.c.region == region)
+    if among is not None:
+        query = query.where(grants.c.owner.in_(among))
+    return [Grant(**row._mapping) for row in connection.execute(query)]
 
 
 # --- the sweep's claim --------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from flask_wtf.csrf import CSRFProtect
 
 from fleet.scopes import SCOPES
 from web import health, owner, problems, signin, words
+from web.api.app import ForPrograms, create_api
 from web.operator import console
 from web.public import AtPublicUrl
 from web.session import cookie_config, owner_of_session
@@ -60,7 +61,8 @@ def create_app(parts: Parts | None = None) -> Flask:
         # There is no referrer to check (see below); the cookie's prefix keeps strangers from planting theirs.
         WTF_CSRF_SSL_STRICT=False,
     )
-    attach(app.extensions, wire(parts))
+    wired = wire(parts)
+    attach(app.extensions, wired)
     app.before_request(_name_the_request)  # first: even a form that is refused has a correlation id
     CSRFProtect(app)
     _security_headers(app, settings)
@@ -75,7 +77,8 @@ def create_app(parts: Parts | None = None) -> Flask:
         static=_static(app), relative=words.relative, clock=words.clock, when=words.when
     )
     app.jinja_env.filters["ticks"] = words.ticks
-    app.wsgi_app = AtPublicUrl(app.wsgi_app, settings.public_url)  # type: ignore[method-assign]
+    split = ForPrograms(app.wsgi_app, create_api(wired).wsgi_app)
+    app.wsgi_app = AtPublicUrl(split, settings.public_url)  # type: ignore[method-assign]
     return app
 
 

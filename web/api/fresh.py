@@ -1,0 +1,81 @@
+"""A token that is good now: the one at hand, or a newer one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models import grants
+from models.grants import State
+from web.api.parts import api_parts
+from web.api.problems import disconnected, needs_consent, no_grant, waiting
+from web.sentence import cause_of
+from web.wiring import wiring
+from workers.refresh import Result
+
+if TYPE_CHECKING:
+    from models.grants import Grant
+    from web.api.problems import Refusal
+    from workers.refresh import Outcome
+
+FRESH = 0.9
+"""Share of its life that a token has left while another would not be better: who asks for more than tokens
+ever live must not have them refreshed with each call."""
+
+LEAST = 2.0
+"""Seconds that a token must have left to be of any use."""
+
+
+def life_left(grant: Grant) -> float:
+    """Seconds that its access token has left."""
+    if grant.access_expires_at is None:
+        return 0.0
+    return (grant.access_expires_at - grant.read_at).total_seconds()
+
+
+def meets(grant: Grant, min_ttl: float) -> bool:
+    """Whether its access token has `min_ttl` seconds left."""
+    return life_left(grant) >= max(min_ttl, LEAST)
+
+
+def fresh(owner: str, grant: Grant | None, min_ttl: float) -> Grant:
+    """The grant with an access token that has `min_ttl` seconds left, or as many as can be had; refreshed if
+    it has to be. `grant` is what was read of it. Raises `Refusal`."""
+    grant = alive(owner, grant)
+    if meets(grant, min_ttl) or _is_new(grant):
+        return grant
+    outcome = api_parts().together.refresh(owner, grant.generation)
+    good = outcome.result in {Result.REFRESHED, Result.FRESH}
+    grant = alive(owner, outcome.grant if good and outcome.grant else read(owner))
+    if life_left(grant) < LEAST:
+        raise not_now(outcome)
+    return grant
+
+
+def alive(owner: str, grant: Grant | None) -> Grant:
+    """The grant, if it is alive. Raises `Refusal`."""
+    if grant is None:
+        raise no_grant(owner)
+    if grant.state == State.DISCONNECTED:
+        raise disconnected(owner)
+    if grant.state == State.NEEDS_CONSENT:
+        raise needs_consent(owner, cause_of(grant.reason))
+    return grant
+
+
+def read(owner: str) -> Grant | None:
+    """The grant as the table has it now."""
+    with wiring().parts.database.read() as connection:
+        return grants.read(connection, owner)
+
+
+def not_now(outcome: Outcome) -> Refusal:
+    """Why a refresh has brought nothing."""
+    cause = outcome.cause if outcome.result is not Result.IN_FLIGHT else None
+    return waiting(cause, outcome.retry_in)
+
+
+def _is_new(grant: Grant) -> bool:
+    if grant.access_expires_at is None:
+        return False
+    life = (grant.access_expires_at - grant.refreshed_at).total_seconds()
+    return life_left(grant) >= max(FRESH * life, LEAST)

@@ -1,0 +1,43 @@
+"""What the API is made of beside the pages' parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from flask import current_app
+
+from models.api_keys import KeyLookup
+from web.api.rates import Rates
+from web.api.together import Together
+from web.api.uses import LastUses
+
+if TYPE_CHECKING:
+    from workers.parts import Parts
+
+_KEY = "evergrant.api"
+
+
+@dataclass(frozen=True)
+class ApiParts:
+    """One API's parts."""
+
+    keys: KeyLookup
+    rates: Rates
+    uses: LastUses
+    together: Together
+
+
+def attach_parts(extensions: dict[str, object], parts: Parts) -> None:
+    """Makes them and hands them to an app, through its `extensions`."""
+    extensions[_KEY] = ApiParts(
+        keys=KeyLookup(parts.database),
+        rates=Rates(),
+        uses=LastUses(parts.database),
+        together=Together(parts.refresher),
+    )
+
+
+def api_parts() -> ApiParts:
+    """Those of the app that this request came to."""
+    return cast("ApiParts", current_app.extensions[_KEY])
