@@ -19,7 +19,7 @@ from sqlalchemy import Boolean, Column, Integer, String, Table, Text, bindparam,
 
 from models.events import Kind, record
 from models.grants import READ, Grant, grants
-from models.session import Instant, Lookup, metadata, now
+from models.session import Instant, Lookup, OwnerId, metadata, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +48,7 @@ api_key_owners = Table(
     "api_key_owners",
     metadata,
     Column("key", String(16), primary_key=True),
-    Column("owner", Text, primary_key=True),
+    Column("owner", OwnerId, primary_key=True),
 )
 
 RATE = 2000

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from models import grants
 from models.grants import State
 from web.api.parts import api_parts
-from web.api.problems import disconnected, needs_consent, no_grant, waiting
+from web.api.problems import disconnected, needs_consent, no_grant, paused, waiting
 from web.sentence import cause_of
 from web.wiring import wiring
 from workers.refresh import Result
@@ -47,7 +47,7 @@ def fresh(owner: str, grant: Grant | None, min_ttl: float) -> Grant:
     good = outcome.result in {Result.REFRESHED, Result.FRESH}
     grant = alive(owner, outcome.grant if good and outcome.grant else read(owner))
     if life_left(grant) < LEAST:
-        raise not_now(outcome)
+        raise not_now(owner, outcome)
     return grant
 
 
@@ -68,8 +68,10 @@ def read(owner: str) -> Grant | None:
         return grants.read(connection, owner)
 
 
-def not_now(outcome: Outcome) -> Refusal:
+def not_now(owner: str, outcome: Outcome) -> Refusal:
     """Why a refresh has brought nothing."""
+    if outcome.result is Result.PAUSED:
+        return paused(owner)
     cause = outcome.cause if outcome.result is not Result.IN_FLIGHT else None
     return waiting(cause, outcome.retry_in)
 

@@ -70,7 +70,7 @@ def refresh(call: Call, body: RefreshBody) -> Refreshed:
         case Result.NOT_CONNECTED:
             raise disconnected(call.owner)
         case _:
-            raise not_now(outcome)
+            raise not_now(call.owner, outcome)
     return Refreshed(result=outcome.result.value, owner=Owner.of(alive(call.owner, read(call.owner))))
 
 

@@ -104,6 +104,19 @@ def disconnected(owner: str) -> Refusal:
     )
 
 
+def paused(owner: str) -> Refusal:
+    """The operator's word."""
+    return Refusal(
+        409,
+        "paused",
+        "The grant is paused by the operator",
+        "Nothing is refreshed, and the access token has run out.",
+        "The operator resumes it in the console; a new sign-in of the owner’s resumes it, too.",
+        turn=Actor.OPERATOR,
+        owner=owner,
+    )
+
+
 def no_grant(owner: str) -> Refusal:
     """Nobody of that id."""
     return Refusal(

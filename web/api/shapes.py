@@ -126,7 +126,7 @@ class Owner(_Out):
     owner: str = Field(description="The `sub` of Tesla's tokens.")
     state: Literal["alive", "needs_consent", "disconnected"]
     reason: Cause | None = Field(description="Why consent is needed.")
-    paused_at: datetime | None = Field(description="When the operator paused it, if so.")
+    paused_at: datetime | None = Field(description="Since when it is paused by the operator.")
     generation: int
     scopes: list[str]
     requested_scopes: list[str]
@@ -149,7 +149,7 @@ class Owner(_Out):
             owner=grant.owner,
             state=State(grant.state).value,
             reason=Cause.of(grant.reason),
-            paused_at=None,
+            paused_at=grant.paused_at,
             generation=grant.generation,
             scopes=grant.scopes.split(),
             requested_scopes=grant.requested_scopes.split(),

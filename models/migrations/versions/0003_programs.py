@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from models.session import Instant
+from models.session import Instant, OwnerId
 
 revision = "0003_programs"
 down_revision = "0002_console"
@@ -30,7 +30,7 @@ def upgrade() -> None:
     op.create_table(
         "api_key_owners",
         sa.Column("key", sa.String(16), nullable=False),
-        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("owner", OwnerId, nullable=False),
         sa.PrimaryKeyConstraint("key", "owner", name="pk_api_key_owners"),
     )
 

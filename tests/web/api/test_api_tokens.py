@@ -11,6 +11,7 @@ from sqlalchemy import update
 
 from models import consent
 from models.grants import grants
+from models.pausing import pause
 from models.session import now
 from tests.web.api.conftest import Program, connect, problem, row
 from tests.web.odd_tesla import json_reply
@@ -133,6 +134,21 @@ def test_disconnected_is_the_owners_word(site: Site, program: Program) -> None:
     consent.disconnect(site.parts.database, "ann", correlation_id="c")
     content = problem(program.token(), 409, "disconnected")
     assert content["reconnect_url"]
+
+
+def test_paused_is_the_operators_word(site: Site, program: Program) -> None:
+    connect(site, expires_in=300)
+    age(site, 600)
+    assert pause(site.parts.database, "ann", correlation_id="c")
+    response = program.token(min_ttl=3600)
+    assert response.status_code == 200, "what lives is good all the same"
+    assert response.json()["min_ttl_met"] is False
+    problem(program.post("/api/v1/owners/ann/refresh"), 409, "paused")
+    with site.parts.database.write() as connection:
+        connection.execute(update(grants).values(access_expires_at=now(-1)))
+    assert problem(program.token(), 409, "paused")["turn"] == "operator"
+    assert program.get("/api/v1/owners/ann").json()["paused_at"]
+    assert site.tesla.forms == []
 
 
 @pytest.mark.parametrize(
