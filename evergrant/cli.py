@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from evergrant.keys import keys
 from evergrant.refusal import RefusalError
 from settings import SettingsError
 
@@ -41,6 +42,9 @@ def run(name: str) -> None:
     from evergrant.programs import run as become
 
     become(name)
+
+
+cli.add_command(keys)
 
 
 @cli.group()

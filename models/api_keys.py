@@ -57,6 +57,8 @@ RATE = 2000
 USED = 60
 """Seconds within which the last use is not written again."""
 
+LONGEST_NAME = 100
+
 _KEY = re.compile(r"evergrant_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
 
@@ -91,6 +93,11 @@ class ApiKey:
     def may(self, scope: Scope) -> bool:
         """Whether it was made for this."""
         return scope in self.scopes.split()
+
+
+def is_name(text: str) -> bool:
+    """Whether a key may be called that."""
+    return bool(text.strip()) and len(text) <= LONGEST_NAME and text.isprintable()
 
 
 # --- making and ending --------------------------------------------------------------------------------
