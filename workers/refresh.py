@@ -70,9 +70,6 @@ AHEAD = 0.25
 WHY_SECONDS = 3.0
 """How long it may take to find out why Tesla ended a grant."""
 
-NOT_OURS = 900.0
-"""Seconds between two looks at a grant that was made with another app: only the operator can change that."""
-
 SLOW = 1.0
 """Seconds that SQL may take to store an answer before that answer is put into the escrow as well."""
 
@@ -530,14 +527,16 @@ class Refresher:
 
     def _unopenable(self, attempt: Attempt, error: Unopenable) -> Outcome:
         """A key is missing: nothing was sent, nothing is lost, and the operator can put it back."""
-        return self._set_aside(attempt, KEY_MISSING, str(error), 60)
+        return self._set_aside(attempt, KEY_MISSING, str(error))
 
     def _not_ours(self, attempt: Attempt, detail: str) -> Outcome:
         """The tokens were given to another app: they are kept, for when its credentials are put back."""
-        return self._set_aside(attempt, CAUSES["other_credentials"], detail, NOT_OURS)
+        return self._set_aside(attempt, CAUSES["other_credentials"], detail)
 
-    def _set_aside(self, attempt: Attempt, cause: Cause, detail: str, wait: float) -> Outcome:
-        """The operator must act for this grant alone; the others go on."""
+    def _set_aside(self, attempt: Attempt, cause: Cause, detail: str) -> Outcome:
+        """The operator must act for this grant alone; the others go on. It is looked at again and again, since
+        nobody says when the operator has acted."""
+        wait = self._pacing.wait_after(attempt.failures)
         log.error("%s: %s: %s (%s)", _line(attempt), cause.code, detail, cause.entry)
         with self._database.write() as connection:
             attempts.end(
