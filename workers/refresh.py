@@ -534,7 +534,7 @@ class Refresher:
         return self._set_aside(attempt, CAUSES["other_credentials"], detail)
 
     def _set_aside(self, attempt: Attempt, cause: Cause, detail: str) -> Outcome:
-        """The operator must act for this grant alone; the others go on. It is looked at again and again, since
+        """The operator must act for this grant alone; the others go on. It is looked at again soon, since
         nobody says when the operator has acted."""
         wait = self._pacing.wait_after(attempt.failures)
         log.error("%s: %s: %s (%s)", _line(attempt), cause.code, detail, cause.entry)
