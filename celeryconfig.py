@@ -38,6 +38,7 @@ worker_prefetch_multiplier = 1
 _refresh = Exchange("refresh", type="direct")
 task_queues = [
     Queue("sweep", Exchange("sweep", type="direct"), routing_key="sweep"),
+    Queue("webhooks", Exchange("webhooks", type="direct"), routing_key="webhooks"),
     *(Queue(lane, _refresh, routing_key=lane) for lane in all_lanes(_settings.lanes)),
 ]
 task_default_queue = "sweep"

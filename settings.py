@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import tempfile
 from functools import cache, cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -110,6 +111,18 @@ class Settings(BaseSettings):
     refresh_rate: float = Field(
         100, gt=0, description="The most calls to the token endpoint a second, all workers together."
     )
+    webhook_networks: str = Field(
+        "",
+        description="Private networks that webhooks may be sent to, like `192.168.1.0/24`, several by "
+        "commas; into these http:// will do.",
+    )
+    webhook_deadline: float = Field(10, gt=0, le=60, description="What one webhook may take in all, s.")
+    webhook_first_wait: float = Field(
+        5, gt=0, le=3600, description="When a webhook that was not taken is sent again, s; then ever later."
+    )
+    webhook_days: float = Field(
+        5, gt=0, le=30, description="After so many days of trying a webhook is given up, d."
+    )
     log_level: Annotated[str, NoDecode] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @model_validator(mode="before")
@@ -137,6 +150,16 @@ class Settings(BaseSettings):
     @classmethod
     def _from_the_root(cls, value: Path) -> Path:
         return value if value.is_absolute() else ROOT / value
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for network in filter(None, value.split(",")):
+            try:
+                ip_network(network.strip())
+            except ValueError:
+                raise ValueError("must be networks like 192.168.1.0/24, separated by commas") from None
+        return value
 
     @field_validator("log_level")
     @classmethod

@@ -97,10 +97,17 @@ class Answer:
 class _Flight:
     """What the sockets have to know about the call that uses them."""
 
-    __slots__ = ("allowance", "before_send", "deadline", "ended", "hook_error", "sent")
+    __slots__ = ("admits", "allowance", "before_send", "deadline", "ended", "hook_error", "sent")
 
-    def __init__(self, deadline: Deadline, before_send: Callable[[], None] | None, limit: int) -> None:
+    def __init__(
+        self,
+        deadline: Deadline,
+        before_send: Callable[[], None] | None,
+        limit: int,
+        admits: Callable[[str], bool] | None,
+    ) -> None:
         self.deadline = deadline
+        self.admits = admits
         self.before_send = before_send
         # Bytes off the wire, TLS taken off: room for headers and for the framing of small chunks. It ends
         # what neither the body's limit nor a passed deadline would end, e.g. a flood of "100 Continue".
@@ -258,10 +265,18 @@ def _resolve(host: str, port: int, deadline: Deadline) -> Sequence[_Address]:
 
 
 def _connect(
-    host: str, port: int, deadline: Deadline, options: Iterable[tuple[int, int, Any]]
+    host: str,
+    port: int,
+    deadline: Deadline,
+    options: Iterable[tuple[int, int, Any]],
+    admits: Callable[[str], bool] | None,
 ) -> _BoundSocket:
     """A connected socket to the first address that answers. Raises NotSent."""
     waiting = list(_resolve(host, port, deadline))
+    if admits is not None:
+        waiting = [found for found in waiting if admits(str(found[4][0]))]
+        if not waiting:
+            raise NotSent(f"{host}: its address is not one that may be called")
     reason = "no connection in time"
     pending: dict[int, _BoundSocket] = {}
     with selectors.DefaultSelector() as selector:
@@ -322,7 +337,7 @@ class _Held:
     def _new_conn(self) -> socket.socket:
         flight = _flight()
         host, port, options = self._dns_host, self.port, self.socket_options or ()  # type: ignore[attr-defined]
-        sock = _connect(host.strip("[]"), port, flight.deadline, options)
+        sock = _connect(host.strip("[]"), port, flight.deadline, options, flight.admits)
         sock.settimeout(max(flight.deadline.remaining, 0.001))
         sys.audit("http.client.connect", self, host, port)
         return sock
@@ -477,8 +492,9 @@ logging.getLogger("urllib3.connection").addFilter(
 class _Session(requests.Session):
     """Remembers what the environment says about proxies and authorities for each URL."""
 
-    def __init__(self, pool_size: int) -> None:
+    def __init__(self, pool_size: int, admits: Callable[[str], bool] | None) -> None:
         super().__init__()
+        self.admits = admits
         self._ways: OrderedDict[str, tuple[str, dict[str, Any]]] = OrderedDict()
         adapter = _Adapter(pool_size)
         self.mount("https://", adapter)
@@ -491,21 +507,25 @@ class _Session(requests.Session):
             prepared = requests.PreparedRequest()
             prepared.prepare_url(url, None)
             settings: Any = self.merge_environment_settings(prepared.url, {}, True, None, None)
-            way = (prepared.url or url, dict(settings))
+            way = (prepared.url or url, dict(settings) | ({} if self.admits is None else {"proxies": {}}))
             self._ways[url] = way
             while len(self._ways) > 64:
                 self._ways.popitem(last=False)
         return way
 
 
-def session(*, pool_size: int = 16) -> requests.Session:
+def session(*, pool_size: int = 16, admits: Callable[[str], bool] | None = None) -> requests.Session:
     """A session that keeps connections alive, for `call` only.
 
     Up to `pool_size` connections a host are kept. Thread-safe and fork-safe. Proxies and authorities are
     taken from the environment as requests does (HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE), once for each
     URL. No retries, no redirects, no cookies, no .netrc.
+
+    `admits` says of an IP address whether it may be called. It is asked between looking up a name and
+    connecting, so the address that it has seen is the one that is called; for the same reason there is no
+    proxy then.
     """
-    return _Session(pool_size)
+    return _Session(pool_size, admits)
 
 
 _HEADERS = {"User-Agent": "evergrant", "Accept": "application/json", "Accept-Encoding": "identity"}
@@ -534,7 +554,7 @@ def call(
     """
     if not isinstance(session, _Session):
         raise TypeError("call needs a session made by fleet.transport.session")
-    flight = _Flight(deadline, before_send, limit)
+    flight = _Flight(deadline, before_send, limit, session.admits)
     outer, _running.flight = _running.flight, flight
     status: int | None = None
     body = bytearray()

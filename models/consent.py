@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 
-from models import spares
+from models import spares, webhooks
 from models.events import Kind, events, record
 from models.grants import State, grants
 from models.session import now
@@ -201,4 +201,9 @@ def erase(database: Database, owner: str) -> bool:
     with database.write() as connection:
         spares.erase(connection, owner)
         connection.execute(delete(events).where(events.c.owner == owner))
-        return connection.execute(delete(grants).where(grants.c.owner == owner)).rowcount > 0
+        webhooks.forget_owner(connection, owner)
+        erased = connection.execute(delete(grants).where(grants.c.owner == owner)).rowcount > 0
+        if erased:
+            # The one thing that stays, until it has been told.
+            webhooks.say(connection, "grant.disconnected", owner=owner, reason="erased")
+        return erased

@@ -21,6 +21,7 @@ from sqlalchemy import (
     text,
 )
 
+from models import webhooks
 from models.grants import grants
 from models.session import Instant, OwnerId, metadata, now
 
@@ -71,6 +72,20 @@ class Kind(StrEnum):
     PAUSED = "paused"  # by the operator
     RESUMED = "resumed"  # by the operator, or by a new sign-in
     BY_OPERATOR = "by_operator"  # the operator did something else; the detail says what
+    ENDING = "ending"  # it was not refreshed for so long that Tesla will end it soon
+    WEBHOOKS_OFF = "webhooks_off"  # an endpoint of the operator's takes no webhooks any more
+
+
+_TOLD = {
+    Kind.CONNECTED: "grant.connected",
+    Kind.REVIVED: "grant.connected",
+    Kind.NEEDS_CONSENT: "grant.needs_consent",
+    Kind.ENDING: "grant.ending",
+    Kind.DISCONNECTED: "grant.disconnected",
+    Kind.OPERATOR_MUST_ACT: "operator.action_needed",
+    Kind.WEBHOOKS_OFF: "operator.action_needed",
+}
+"""What the operator's programs are told of, and by which type of webhook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +113,10 @@ def record(
     correlation_id: str | None = None,
     late: float | None = None,
     access_expires_at: datetime | now | None = None,
+    ends_at: datetime | None = None,
 ) -> None:
-    """Appends an event, in the caller's transaction: it is there exactly when the change is."""
+    """Appends an event, in the caller's transaction: it is there exactly when the change is. So is the
+    webhook that tells of it, for which `ends_at` is."""
     connection.execute(
         events.insert().values(
             at=now(),
@@ -113,6 +130,17 @@ def record(
             access_expires_at=access_expires_at,
         )
     )
+    if (told := _TOLD.get(kind)) is not None:
+        webhooks.say(
+            connection,
+            told,
+            owner=owner,
+            reason=reason,
+            detail=detail,
+            generation=generation,
+            correlation_id=correlation_id,
+            ends_at=ends_at,
+        )
 
 
 def latest(connection: Connection, owner: str, limit: int = 20) -> list[Event]:

@@ -48,6 +48,8 @@ OUTCOMES: dict[str, Outcome] = {
     Kind.OPERATOR_MUST_ACT: Outcome("Paused: the operator must act", "cross", "ended"),
     Kind.NOTICED: Outcome("Noticed at Tesla"),
     Kind.GOES_ON: Outcome("Goes on"),
+    Kind.ENDING: Outcome("Tesla will end it soon"),
+    Kind.WEBHOOKS_OFF: Outcome("Webhooks are off"),
     Kind.PAUSED: Outcome("Paused by the operator", "pause", "waiting"),
     Kind.RESUMED: Outcome("Resumed", "play", "alive"),
     Kind.BY_OPERATOR: Outcome("By the operator"),

@@ -1,4 +1,4 @@
-"""The Celery app: sweep, refresh, survey and a heartbeat. Arguments are ids, never tokens."""
+"""The Celery app: sweep, refresh, survey, webhooks and a heartbeat. Arguments are ids, never tokens."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from workers.refresh import Result
 from workers.survey import survey
 from workers.sweep import is_superfluous, sweep
 from workers.watch import HEARTBEAT_SECONDS, Pulse, Watchdog, silence
+from workers.webhooks import Deliverer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +45,10 @@ def sweep_task() -> str:
     try:
         if is_superfluous(parts()):
             return "another has just run"
-        return f"claimed {sweep(parts(), send_refreshes)}"
+        claimed = sweep(parts(), send_refreshes)
+        for endpoint, claim in deliverer().claim():
+            deliver_task.apply_async((endpoint, claim), queue="webhooks")
+        return f"claimed {claimed}"
     except (SQLAlchemyError, RedisError, OperationalError) as error:
         # What was claimed and not sent is claimed again when its claim has run out.
         log.error("no sweep: SQL or Redis can't be reached (%s)", type(error).__name__)
@@ -76,6 +80,16 @@ def survey_task() -> str:
         return f"no survey: {type(error).__name__}"
 
 
+@app.task(name="workers.deliver")
+def deliver_task(endpoint: str, claim: str) -> str:
+    """Hands an endpoint's turn to a thread of its own: a slow receiver keeps no refresh waiting."""
+    turn = threading.Thread(
+        target=deliverer().turn, args=(endpoint, claim, _stopping), name="webhooks", daemon=True
+    )
+    turn.start()
+    return "under way"
+
+
 @app.task(name="workers.heartbeat", send_events=False)
 def heartbeat_task(worker: str) -> None:
     """Comes back to the worker that sent it: its consumer and its pool work."""
@@ -89,6 +103,11 @@ def send_refreshes(owners: Iterable[str]) -> None:
     with app.producer_pool.acquire(block=True) as producer:
         for owner in owners:
             refresh_task.apply_async((owner,), queue=lane(owner, lanes), producer=producer)
+
+
+@cache
+def deliverer() -> Deliverer:
+    return Deliverer(parts())
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
-from models import grants, pulses, spares
+from models import ending, grants, pulses, spares
 from workers.lanes import all_lanes
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ BATCH = 500
 """Grants claimed in one transaction."""
 
 _FORGOTTEN = 24 * 3600.0
+_ENDING_SECONDS = 3600.0
 _EPOCH = "evergrant:epoch"
 
 
@@ -56,7 +57,17 @@ def sweep(parts: Parts, send: Callable[[Iterable[str]], None]) -> int:
     with parts.database.write() as connection:
         spares.erase_ended(connection)
     pulses.forget(parts.database, _FORGOTTEN)
+    if not pulses.beaten_within(parts.database, "ending", _ENDING_SECONDS):
+        pulses.beat(parts.database, "ending")
+        _say_ending(parts)
     return claimed
+
+
+def _say_ending(parts: Parts) -> None:
+    said = BATCH
+    while said == BATCH:
+        with parts.database.write() as connection:
+            said = ending.say_ending(connection, BATCH)
 
 
 def is_superfluous(parts: Parts) -> bool:

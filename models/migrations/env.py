@@ -2,7 +2,18 @@
 
 from alembic import context
 
-from models import api_keys, grants, pulses, signins, surveys, tallies  # noqa: F401 - their tables are in the metadata
+# Their tables are in the metadata.
+from models import (  # noqa: F401
+    api_keys,
+    events,
+    grants,
+    pulses,
+    signins,
+    spares,
+    surveys,
+    tallies,
+    webhooks,
+)
 from models.session import metadata
 
 context.configure(

@@ -784,3 +784,37 @@ def test_whatever_bytes_come_it_is_an_answer_or_an_unknown_outcome(raw: bytes, f
 def fuzz_wire() -> Any:
     with Wire(ok) as wire:
         yield wire
+
+
+class TestWhereItMayGo:
+    def test_the_address_is_asked_for_between_its_name_and_the_call(self, serve: Any) -> None:
+        wire = serve(ok)
+        asked: list[str] = []
+
+        def admits(address: str) -> bool:
+            asked.append(address)
+            return address == "127.0.0.1"
+
+        url = f"http://localhost:{wire.port}/"
+        assert call(session(admits=admits), "GET", url, deadline=Deadline(5)).status == 200
+        assert "127.0.0.1" in asked
+
+    def test_what_is_not_admitted_is_not_called(self, serve: Any) -> None:
+        wire = serve(ok)
+        for host in ("localhost", "127.0.0.1"):
+            with pytest.raises(NotSent, match="may be called"):
+                call(
+                    session(admits=lambda _: False),
+                    "GET",
+                    f"http://{host}:{wire.port}/",
+                    deadline=Deadline(5),
+                )
+        assert wire.connections == 0
+
+    def test_there_is_no_proxy_whose_address_would_be_judged_instead(
+        self, serve: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wire, proxy = serve(ok), serve(ok)
+        monkeypatch.setenv("http_proxy", proxy.url)
+        call(session(admits=lambda _: True), "GET", wire.url, deadline=Deadline(5))
+        assert (wire.connections, proxy.connections) == (1, 0)

@@ -34,8 +34,49 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", "owner", name="pk_api_key_owners"),
     )
 
+    op.create_table(
+        "webhook_endpoints",
+        sa.Column("id", sa.String(32), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("types", sa.Text(), nullable=False),
+        sa.Column("secret", sa.LargeBinary(), nullable=False),
+        sa.Column("rotation", sa.Integer(), nullable=False),
+        sa.Column("previous_secret", sa.LargeBinary()),
+        sa.Column("previous_until", Instant()),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("off_because", sa.String(16)),
+        sa.Column("failing_since", Instant()),
+        sa.Column("claim", sa.String(32)),
+        sa.Column("claimed_until", Instant()),
+        sa.PrimaryKeyConstraint("id", name="pk_webhook_endpoints"),
+    )
+    op.create_table(
+        "webhook_deliveries",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity(), nullable=False),
+        sa.Column("endpoint", sa.String(32), nullable=False),
+        sa.Column("message", sa.String(40), nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.Column("type", sa.String(32), nullable=False),
+        sa.Column("owner", OwnerId),
+        sa.Column("reason", sa.String(64)),
+        sa.Column("detail", sa.Text()),
+        sa.Column("generation", sa.BigInteger()),
+        sa.Column("correlation_id", sa.String(32)),
+        sa.Column("ends_at", Instant()),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("since", Instant(), nullable=False),
+        sa.Column("next_at", Instant()),
+        sa.Column("tried_at", Instant()),
+        sa.Column("status", sa.Integer()),
+        sa.Column("error", sa.Text()),
+        sa.PrimaryKeyConstraint("id", name="pk_webhook_deliveries"),
+    )
+    for columns in (["endpoint", "next_at"], ["endpoint", "id"], ["type", "at"], ["owner"]):
+        op.create_index(f"ix_webhook_deliveries_{'_'.join(columns)}", "webhook_deliveries", columns)
+
 
 def downgrade() -> None:
-    for table in ("api_key_owners", "api_keys"):
+    for table in ("webhook_deliveries", "webhook_endpoints", "api_key_owners", "api_keys"):
         op.drop_table(table)
     op.drop_column("grants", "client_id")
