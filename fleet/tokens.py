@@ -189,6 +189,11 @@ def _is_time(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e12
 
 
+def _is_scope(name: object) -> TypeGuard[str]:
+    """Visible ASCII, as RFC 6749, appendix A has it; a database takes no others as gladly."""
+    return isinstance(name, str) and 0 < len(name) <= 200 and not _NOT_VISIBLE.search(name)
+
+
 def _scopes(*candidates: object) -> tuple[str, ...] | None:
     for value in candidates:
         names: Iterable[object]
@@ -198,7 +203,5 @@ def _scopes(*candidates: object) -> tuple[str, ...] | None:
             names = value
         else:
             continue
-        return tuple(
-            dict.fromkeys(name for name in names if isinstance(name, str) and name and len(name) <= 200)
-        )
+        return tuple(dict.fromkeys(name for name in names if _is_scope(name)))
     return None

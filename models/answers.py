@@ -81,6 +81,11 @@ class Answer:
             reason=reason,
         )
 
+    @property
+    def correlation_id(self) -> str:
+        """What its events carry."""
+        return self.attempt_id
+
     def to_json(self) -> str:
         return json.dumps(asdict(self) | {"started_at": self.started_at.isoformat()})
 

@@ -2,24 +2,73 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import secrets
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Column, String, Table, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from models import spares, webhooks
 from models.events import Kind, events, record
 from models.grants import State, grants
-from models.session import now
+from models.session import Instant, metadata, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
     from models.crypto import Keyring
     from models.session import Database
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("owner", String(64), primary_key=True),  # SHA-256: it tells only who knows the owner's id
+    Column("at", Instant, primary_key=True, index=True),
+)
+
+ERASURE_LIFE = spares.LIFE
+"""Seconds that it is remembered that an owner was erased: what an older sign-in brought is worth nothing
+then, wherever it may have waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """What a sign-in brought, with all that storing it takes, at once or much later: `connect` has the
+    words."""
+
+    owner: str
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_in: float
+    due_in: float
+    requested_scopes: str
+    scopes: str
+    region: str
+    fleet_url: str
+    correlation_id: str
+    said_at: datetime
+    client_id: str | None = None
+    noticed: tuple[tuple[str, str], ...] = ()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self) | {"said_at": self.said_at.isoformat()})
+
+    @classmethod
+    def from_json(cls, text: str) -> SignIn:
+        values = json.loads(text)
+        values["said_at"] = datetime.fromisoformat(values["said_at"])
+        values["noticed"] = tuple((code, detail) for code, detail in values["noticed"])
+        return cls(**values)
+
+    def store(self, database: Database, keyring: Keyring) -> int | None:
+        """`connect` with these."""
+        return connect(database, keyring, **asdict(self))
 
 
 def connect(
@@ -36,24 +85,34 @@ def connect(
     region: str,
     fleet_url: str,
     correlation_id: str,
+    said_at: datetime | None = None,
     client_id: str | None = None,
     noticed: Iterable[tuple[str, str]] = (),
-) -> int:
+) -> int | None:
     """Stores what a sign-in brought and returns the generation. It replaces all that was held before.
+
+    `said_at` is when the owner came back from Tesla, by the database's clock; none: now. `expires_in` and
+    `due_in` are seconds from then. None is returned, and nothing is changed, when the owner has signed in,
+    disconnected or erased since: the later word wins, whichever is stored first.
 
     Storing the same sign-in again, which its `correlation_id` tells, changes nothing: the word that it was
     stored may have been lost, and its tokens may have been rotated since.
 
-    `expires_in` and `due_in` are seconds from now. `client_id` is the app that Tesla gave the tokens to.
-    `noticed` is what Tesla refuses to this grant: for each a cause's code, and words.
+    `client_id` is the app that Tesla gave the tokens to. `noticed` is what Tesla refuses to this grant: for
+    each a cause's code, and words.
 
     An attempt that is in flight keeps its place on the row, so that no other begins beside it, but its answer
     belongs to the older consent and will be dropped.
     """
+
+    def then(seconds: float) -> Any:
+        return now(seconds) if said_at is None else said_at + timedelta(seconds=seconds)
+
     values: dict[str, Any] = {
         "state": State.ALIVE.value,
         "reason": None,
-        "consent_id": secrets.token_hex(16),
+        "consent_id": correlation_id,
+        "said_at": then(0),
         "previous_refresh_token": None,
         "previous_until": None,
         "previous_attempt": None,
@@ -63,8 +122,8 @@ def connect(
         "fleet_url": fleet_url,
         "connected_at": now(),
         "refreshed_at": now(),
-        "access_expires_at": now(expires_in),
-        "refresh_at": now(due_in),
+        "access_expires_at": then(expires_in),
+        "refresh_at": then(due_in),
         "claimed_until": None,
         "retry_at": None,
         "failures": 0,
@@ -91,12 +150,21 @@ def connect(
         try:
             with database.write() as connection:
                 found = connection.execute(
-                    select(grants.c.generation, grants.c.attempt_number, grants.c.paused_at)
+                    select(
+                        grants.c.generation,
+                        grants.c.attempt_number,
+                        grants.c.consent_id,
+                        grants.c.said_at,
+                        grants.c.paused_at,
+                        now().label("read_at"),
+                    )
                     .where(grants.c.owner == owner)
                     .with_for_update()
                 ).one_or_none()
-                if found is not None and _is_stored(connection, owner, correlation_id):
+                if found is not None and found.consent_id == correlation_id:
                     return int(found.generation)
+                if said_at is not None and _has_spoken_since(connection, owner, said_at, found):
+                    return None
                 if found is None:
                     generation = 0
                     connection.execute(
@@ -118,7 +186,7 @@ def connect(
                     owner=owner,
                     generation=generation,
                     correlation_id=correlation_id,
-                    access_expires_at=now(expires_in),
+                    access_expires_at=then(expires_in),
                 )
                 if found is not None and found.paused_at is not None:
                     # Who has just signed in expects to be kept alive; the pause was about the consent before.
@@ -147,13 +215,15 @@ def connect(
                 raise
 
 
-def _is_stored(connection: Connection, owner: str, correlation_id: str) -> bool:
-    this_one = select(events.c.id).where(
-        events.c.owner == owner,
-        events.c.kind == Kind.CONNECTED,
-        events.c.correlation_id == correlation_id,
+def _has_spoken_since(connection: Connection, owner: str, said_at: datetime, row: Row[Any] | None) -> bool:
+    """Whether the owner's last word is later than that. One from the future was said before the clock was set
+    back: it is not known when."""
+    if row is not None and said_at <= row.said_at <= row.read_at:
+        return True
+    erased = select(erasures.c.at).where(
+        erasures.c.owner == _digest(owner), erasures.c.at >= said_at, erasures.c.at <= now()
     )
-    return connection.execute(this_one.limit(1)).first() is not None
+    return connection.execute(erased).first() is not None
 
 
 def disconnect(database: Database, owner: str, *, correlation_id: str, detail: str | None = None) -> bool:
@@ -167,6 +237,7 @@ def disconnect(database: Database, owner: str, *, correlation_id: str, detail: s
                 state=State.DISCONNECTED.value,
                 reason=None,
                 consent_id=secrets.token_hex(16),
+                said_at=now(),
                 access_token=None,
                 refresh_token=None,
                 previous_refresh_token=None,
@@ -197,13 +268,24 @@ def disconnect(database: Database, owner: str, *, correlation_id: str, detail: s
 
 
 def erase(database: Database, owner: str) -> bool:
-    """Erases all about the owner: the grant, its spares, its events. False when there is nothing."""
+    """Erases all about the owner: the grant, its spares, its events. False when there is nothing.
+
+    What stays for a while is that whoever has this id was erased, and when.
+    """
     with database.write() as connection:
         spares.erase(connection, owner)
         connection.execute(delete(events).where(events.c.owner == owner))
         webhooks.forget_owner(connection, owner)
         erased = connection.execute(delete(grants).where(grants.c.owner == owner)).rowcount > 0
         if erased:
-            # The one thing that stays, until it has been told.
+            # It stays until it has been told.
             webhooks.say(connection, "grant.disconnected", owner=owner, reason="erased")
+        digest = _digest(owner)
+        over = erasures.c.at <= now(-ERASURE_LIFE)
+        connection.execute(delete(erasures).where((erasures.c.owner == digest) | over))
+        connection.execute(erasures.insert().values(owner=digest, at=now()))
         return erased
+
+
+def _digest(owner: str) -> str:
+    return hashlib.sha256(owner.encode()).hexdigest()

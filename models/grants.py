@@ -10,7 +10,7 @@ Three columns are the fence that keeps an owner's refreshes apart, whatever Redi
   before anything is sent, and whoever finds one waits for its deadline. Numbers only grow, so of two
   answers it is known which was asked for later.
 * ``consent_id`` changes when the owner signs in, disconnects or erases: an answer to an older consent is
-  never stored.
+  never stored, nor is a sign-in that the owner began before ``said_at``.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ grants = Table(
     Column("state", String(16), nullable=False),
     Column("reason", String(64)),  # why it is not alive: the code of a cause in `fleet.errors`
     Column("consent_id", String(32), nullable=False),
+    Column("said_at", Instant, nullable=False),  # when the owner's last word was said: sign-in, disconnect
     Column("generation", BigInteger, nullable=False),
     Column("access_token", LargeBinary),
     Column("refresh_token", LargeBinary),

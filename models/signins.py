@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, String, Table, Text, delete
 from sqlalchemy.sql import ColumnElement  # noqa: TC002 - used at run time by the dialects
 
 from models.session import Database, Instant, metadata, now
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 LIFE = 15 * 60
 """Seconds that an owner may take at Tesla's page."""
@@ -26,8 +30,11 @@ signins = Table(
 
 @dataclass(frozen=True, slots=True)
 class Pending:
+    """`said_at` is when the owner came back from Tesla's page, by the database's clock."""
+
     nonce: str
     code_verifier: str | None
+    said_at: datetime
 
 
 def open_signin(
@@ -56,9 +63,9 @@ def take_signin(database: Database, *, state: str, browser: str) -> Pending | No
         row = connection.execute(
             delete(signins)
             .where(signins.c.state == _digest(state), signins.c.browser == _digest(browser), ~_is_over())
-            .returning(signins.c.nonce, signins.c.code_verifier)
+            .returning(signins.c.nonce, signins.c.code_verifier, now())
         ).one_or_none()
-    return None if row is None else Pending(row.nonce, row.code_verifier)
+    return None if row is None else Pending(*row)
 
 
 def _is_over() -> ColumnElement[bool]:

@@ -7,13 +7,16 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from sqlalchemy.exc import SQLAlchemyError
 
+from fleet.errors import Actor
 from fleet.regions import REGIONS
 from fleet.scopes import SCOPES, missing
 from models import consent, events, grants, pulses
 from models.events import Kind
+from web.problems import Problem
 from web.sentence import cause_of, sentence
-from web.session import end_session, owner_of_session
+from web.session import end_session, owner_of_session, signin_is_stored, signin_waits
 from web.timeline import EVENTS, outcome, timeline
 from web.wiring import wiring
 from web.words import duration
@@ -52,9 +55,31 @@ def signed_in(view: Callable[[str], str | Response]) -> Callable[[], str | Respo
         if owner is None:
             flash("You are not signed in here. Sign in to see your page.")
             return redirect(url_for("pages.landing"), 303)
+        if signin_waits():
+            _store_signin(owner)
         return view(owner)
 
     return checked
+
+
+def _store_signin(owner: str) -> None:
+    """Takes what this session's sign-in brought from the escrow into the table. Raises `Problem` while that
+    can't be."""
+    try:
+        wiring().parts.refresher.drain(owner)
+    except SQLAlchemyError:
+        raise Problem(
+            "signin_waits",
+            503,
+            Actor.WAIT,
+            "You are signed in, and your consent is kept",
+            "Tesla has given its tokens. The token table does not take them at the moment, so they wait, "
+            "encrypted, and are stored by themselves as soon as it does. You need not sign in again.",
+            "Nothing to do. Look again in a minute.",
+            ("Look again", "owner.page"),
+            retry_after=10,
+        ) from None
+    signin_is_stored()
 
 
 @blueprint.get("")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from settings import Settings
 
 _OWNER = "owner"
+_WAITS = "waits"
 
 LIFE = timedelta(days=7)
 """Since the last page that was looked at."""
@@ -37,13 +38,26 @@ def owner_of_session() -> str | None:
     return owner if isinstance(owner, str) else None
 
 
-def start_session(owner: str) -> None:
-    """Signs this owner in, with nothing left of a session before."""
+def start_session(owner: str, *, waits: bool = False) -> None:
+    """Signs this owner in, with nothing left of a session before. `waits`: what the sign-in brought is not in
+    the table yet."""
     session.clear()
     session.permanent = True
     session[_OWNER] = owner
+    if waits:
+        session[_WAITS] = True
     # Made now and not by the first form: pages that two tabs open at once would each make another.
     generate_csrf()
+
+
+def signin_waits() -> bool:
+    """Whether what this session's sign-in brought was not in the table when it was last looked for."""
+    return _WAITS in session
+
+
+def signin_is_stored() -> None:
+    """It is in the table now."""
+    session.pop(_WAITS, None)
 
 
 def end_session() -> None:

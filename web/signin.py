@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, current_app, g, redirect, request, url_for
-from sqlalchemy.exc import OperationalError
 
 from fleet import authorize
 from fleet.claims import unverified_claims
@@ -16,7 +14,8 @@ from fleet.deadline import Deadline
 from fleet.errors import CAUSES, Actor, TeslaError, sort_refusal
 from fleet.regions import region_of_hint
 from fleet.scopes import missing
-from models import consent, grants
+from models import grants
+from models.consent import SignIn
 from models.signins import open_signin, take_signin
 from web.problems import SIGN_IN_AGAIN, TO_YOUR_PAGE, Problem, of_signin
 from web.public import ARRIVED_AT
@@ -35,7 +34,7 @@ DISCOVERY_SECONDS = 2.0
 """How long a sign-in may wait for the issuer's word on PKCE; asked once an hour."""
 
 STORE_SECONDS = 5.0
-"""How long it is tried to store what Tesla gave: its code works once, so that is not thrown away lightly."""
+"""How long the owner waits for the table to take what Tesla gave; from then on it is kept in the escrow."""
 
 _BROWSER = re.compile(r"[A-Za-z0-9_-]{43}")
 _LONGEST_CODE = 4096
@@ -117,6 +116,8 @@ def callback() -> Response:
 
     Parameters that it adds are ignored (`issuer` and `locale` are seen in the wild).
     """
+    # It begins before the owner's word is dated, so that no code is exchanged long after that.
+    deadline = Deadline(wiring().settings.attempt_deadline)
     pending = _take()
     code = request.args.get("code", "")
     try:
@@ -124,10 +125,10 @@ def callback() -> Response:
             raise sort_refusal(request.args["error"], request.args.get("error_description", ""))
         if not code or len(code) > _LONGEST_CODE:
             raise _no_code()
-        owner = _connect(code, pending)
+        owner, stored = _connect(code, pending, deadline)
     except TeslaError as error:
         raise of_signin(error, wiring().settings.redirect_uri) from None
-    start_session(owner)
+    start_session(owner, waits=not stored)
     return redirect(url_for("owner.page"), 303)
 
 
@@ -180,21 +181,21 @@ def _no_code() -> Problem:
     )
 
 
-def _connect(code: str, pending: Pending) -> str:
-    """Exchanges the code, stores the grant, returns the owner. Raises `TeslaError`; then nothing is stored.
+def _connect(code: str, pending: Pending, deadline: Deadline) -> tuple[str, bool]:
+    """Exchanges the code, stores the grant, returns the owner and whether the table has it already. Raises
+    `TeslaError`; then nothing is stored.
 
     It makes at most four calls to Tesla, each within `ATTEMPT_DEADLINE`.
     """
     wired = wiring()
     settings, parts = wired.settings, wired.parts
     region = region_of_hint(code) or "NA"
-    started = time.monotonic()
     tokens = parts.tesla.exchange(
         code,
         redirect_uri=settings.redirect_uri,
         audience=settings.fleet_urls[region],
         code_verifier=pending.code_verifier,
-        deadline=Deadline(settings.attempt_deadline),
+        deadline=deadline,
     )
     if tokens.refresh_token is None:
         raise TeslaError(CAUSES["no_refresh_token"])
@@ -212,38 +213,23 @@ def _connect(code: str, pending: Pending) -> str:
             g.correlation_id,
             CAUSES[code].entry,
         )
-    due_after = parts.pacing.due_after(tokens.expires_in)
-
-    def store() -> None:
-        # Counted from before the exchange: never later than Tesla counts.
-        passed = time.monotonic() - started
-        consent.connect(
-            parts.database,
-            parts.keyring,
-            owner=owner,
-            access_token=tokens.access_token,
-            refresh_token=tokens.refresh_token or "",
-            expires_in=tokens.expires_in - passed,
-            due_in=due_after - passed,
-            requested_scopes=settings.tesla_scopes,
-            scopes=scopes,
-            region=region,
-            fleet_url=fleet_url,
-            correlation_id=g.correlation_id,
-            client_id=settings.client_id,
-            noticed=noticed,
-        )
-
-    patience = Deadline(STORE_SECONDS)
-    while True:
-        try:
-            store()
-        except OperationalError:
-            if patience.passed:
-                raise
-            time.sleep(0.2)
-        else:
-            return owner
+    signin = SignIn(
+        owner=owner,
+        access_token=tokens.access_token,
+        refresh_token=tokens.refresh_token,
+        expires_in=tokens.expires_in,
+        due_in=parts.pacing.due_after(tokens.expires_in),
+        requested_scopes=settings.tesla_scopes,
+        scopes=scopes,
+        region=region,
+        fleet_url=fleet_url,
+        correlation_id=g.correlation_id,
+        # Before the exchange: never later than Tesla counts.
+        said_at=pending.said_at,
+        client_id=settings.client_id,
+        noticed=tuple(noticed),
+    )
+    return owner, parts.refresher.keep_signin(signin, patience=STORE_SECONDS)
 
 
 def _owner(tokens: Tokens, pending: Pending) -> str:

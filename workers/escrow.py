@@ -1,5 +1,7 @@
 """Where Tesla's answers wait while SQL is down: encrypted, in Redis and in a file, whichever can be had.
 
+What a sign-in brought is an answer of Tesla's, too.
+
 The file is for the process that wrote it and its neighbours on the same machine; Redis is for all. What is
 taken out is removed only after it has been settled, and settling twice changes nothing.
 """
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError
 
 from models.answers import Answer
+from models.consent import SignIn
 from models.crypto import Unopenable
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _OWNERS = "evergrant:escrow"  # a set: whose answers wait in Redis
 _SUFFIX = ".sealed"
+_KINDS: dict[str, type[Answer | SignIn]] = {"answer": Answer, "signin": SignIn}
 
 
 class EscrowFull(Exception):
@@ -46,7 +50,7 @@ class Escrow:
         self._redis = redis
         self._folder = folder
 
-    def put(self, answer: Answer) -> bool:
+    def put(self, answer: Answer | SignIn) -> bool:
         """Keeps the answer; True when it is on this machine's disk, False when only Redis has it. Raises
         `EscrowFull` when neither place takes it."""
         text = self._seal(answer)
@@ -58,7 +62,7 @@ class Escrow:
             log.error("owner %s: the escrow's folder takes nothing: %s", answer.owner, error.strerror)
         try:
             pipe = self._redis.pipeline(transaction=True)
-            pipe.hset(_key(answer.owner), answer.attempt_id, text)
+            pipe.hset(_key(answer.owner), answer.correlation_id, text)
             pipe.sadd(_OWNERS, answer.owner)
             pipe.execute()
             in_redis = True
@@ -68,7 +72,7 @@ class Escrow:
             raise EscrowFull
         return on_disk
 
-    def drain(self, owner: str, settle: Callable[[Answer], object]) -> int:
+    def drain(self, owner: str, settle: Callable[[Answer | SignIn], object]) -> int:
         """Hands each answer of this owner's to `settle`, and forgets those for which that returned.
 
         Returns how many. What `settle` raises goes through, and that answer stays.
@@ -110,7 +114,7 @@ class Escrow:
         for field, sealed in in_redis.items():
             yield _text(sealed), lambda field=field: self._forget_in_redis(owner, _text(field))  # type: ignore[misc]
 
-    def _forget_in_redis(self, owner: str, attempt_id: str) -> None:
+    def _forget_in_redis(self, owner: str, correlation_id: str) -> None:
         # In one script, so that an answer that comes in between keeps its owner in the set.
         with contextlib.suppress(RedisError):
             self._redis.eval(
@@ -119,7 +123,7 @@ class Escrow:
                 2,
                 _key(owner),
                 _OWNERS,
-                attempt_id,
+                correlation_id,
                 owner,
             )
 
@@ -135,10 +139,10 @@ class Escrow:
             if name.endswith(_SUFFIX) and (prefix == "*" or name.startswith(prefix))
         ]
 
-    def _write_file(self, answer: Answer, text: str) -> None:
+    def _write_file(self, answer: Answer | SignIn, text: str) -> None:
         """Whole or not at all, and on the disk when it returns."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._folder / f"{_digest(answer.owner)}.{answer.attempt_id}{_SUFFIX}"
+        path = self._folder / f"{_digest(answer.owner)}.{answer.correlation_id}{_SUFFIX}"
         draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
         try:
             draft.touch(mode=0o600, exist_ok=False)
@@ -158,22 +162,18 @@ class Escrow:
 
     # --- sealing ---------------------------------------------------------------------------------
 
-    def _seal(self, answer: Answer) -> str:
-        sealed = self._keyring.seal(
-            answer.to_json(), owner=answer.owner, column="escrow", generation=answer.attempt_number
-        )
-        return f"{answer.attempt_number}:{base64.b64encode(sealed).decode()}"
+    def _seal(self, answer: Answer | SignIn) -> str:
+        kind = next(kind for kind, made in _KINDS.items() if isinstance(answer, made))
+        sealed = self._keyring.seal(answer.to_json(), owner=answer.owner, column=kind, generation=0)
+        return f"{kind}:{base64.b64encode(sealed).decode()}"
 
-    def _open(self, owner: str, text: str) -> Answer | None:
-        number, _, sealed = text.partition(":")
+    def _open(self, owner: str, text: str) -> Answer | SignIn | None:
+        kind, _, encoded = text.partition(":")
         try:
-            return Answer.from_json(
-                self._keyring.open(
-                    base64.b64decode(sealed), owner=owner, column="escrow", generation=int(number)
-                )
-            )
-        except (Unopenable, ValueError) as error:
-            # It stays: a key that comes back opens it.
+            sealed = base64.b64decode(encoded)
+            return _KINDS[kind].from_json(self._keyring.open(sealed, owner=owner, column=kind, generation=0))
+        except (Unopenable, ValueError, KeyError, TypeError) as error:
+            # It stays: a key that comes back opens it, or the version that wrote it.
             log.error("owner %s: an answer in the escrow does not open: %s", owner, error)
             return None
 

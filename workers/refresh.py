@@ -3,8 +3,9 @@
 The promises, and what keeps each:
 
 1. No refresh token that Tesla has issued is ever lost. `_store` keeps the answer before anything else
-   happens; where SQL refuses, it goes to the escrow, and `_drain` takes it from there before another
-   call is made. Answers that come late become spares (`models.answers.settle`).
+   happens; where SQL refuses, it goes to the escrow, and `drain` takes it from there before another
+   call is made. Answers that come late become spares (`models.answers.settle`). What a sign-in brought is
+   kept the same way (`keep_signin`).
 2. At most one attempt per grant is in flight. `_begin` is the fence: it commits an attempt only where none
    is under way, and this process lets go when the call's `Deadline` has passed before it sends. The
    owner's lock only spares the losers the trip to SQL.
@@ -29,12 +30,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from fleet.deadline import Deadline
 from fleet.errors import CAUSES, Actor, Cause, TeslaError
 from models import attempts, grants
 from models.answers import Answer, Settled, settle
+from models.attempts import Attempt
+from models.consent import SignIn
 from models.crypto import Unopenable
 from models.events import Kind, latest_for_all, record
 from models.grants import Grant, State
@@ -48,7 +51,6 @@ if TYPE_CHECKING:
 
     from fleet.api import FleetApi
     from fleet.tokens import TokenEndpoint
-    from models.attempts import Attempt
     from models.crypto import Keyring
     from models.session import Database
     from workers.breaker import Admission, Breaker
@@ -127,7 +129,7 @@ class Unsettled:
     """An answer in this process's hands since `since`; `safe` once it is on a disk or in SQL, `left` when no
     thread is at it any more."""
 
-    answer: Answer
+    answer: Answer | SignIn
     since: float
     safe: bool = False
     left: bool = False
@@ -177,7 +179,7 @@ class Refresher:
         patience = self._deadline(wait)
         pause = 0.05
         seen = None if stale is None else self._read(owner)
-        if seen and seen.in_flight and self._drain(owner):
+        if seen and seen.in_flight and self.drain(owner):
             seen = self._read(owner)
         if seen and (seen.in_flight or (stale is not None and seen.generation > stale)):
             outcome = self._explain(seen, stale)  # its end is this call's, good or bad
@@ -293,7 +295,7 @@ class Refresher:
                 self._breaker.give_back(admission)
                 raise
             if attempt is None:
-                self._drain(owner)
+                self.drain(owner)
                 self._breaker.give_back(admission)
                 return None, deadline
             if attempt.is_first or not self._is_overtaken(attempt):
@@ -305,7 +307,7 @@ class Refresher:
     def _is_overtaken(self, attempt: Attempt) -> bool:
         """Whether an earlier attempt's answer, from the escrow or by a process that was stalled, has come
         into the table since. It is looked for when the attempt stands: what comes later finds it there."""
-        self._drain(attempt.owner)
+        self.drain(attempt.owner)
         grant = self._read(attempt.owner)
         if grant is None:
             return True
@@ -342,18 +344,18 @@ class Refresher:
             return self._explain(self._read(answer.owner), stale)
         return Outcome(Result.REFRESHED, None if stale is None else self._read(answer.owner))
 
-    def _store(self, answer: Answer) -> Settled | None:
+    def _store(self, answer: Answer | SignIn) -> Settled | None:
         """Settles an answer in SQL, else in the escrow, else stays with it until one of them takes it.
 
         None when it is in the escrow.
         """
-        unsettled = self._unsettled[answer.attempt_id] = Unsettled(answer, time.monotonic())
+        unsettled = self._unsettled[answer.correlation_id] = Unsettled(answer, time.monotonic())
         try:
             return self._store_somewhere(unsettled)
         finally:
             unsettled.left = True
             if unsettled.safe:
-                self._unsettled.pop(answer.attempt_id, None)
+                self._unsettled.pop(answer.correlation_id, None)
 
     def _store_somewhere(self, unsettled: Unsettled) -> Settled | None:
         answer = unsettled.answer
@@ -378,14 +380,31 @@ class Refresher:
                 reached(Step.ESCROWED, answer.owner)
                 return None
 
-    def _settle(self, answer: Answer) -> Settled:
+    def _settle(self, answer: Answer | SignIn) -> Settled:
+        if isinstance(answer, SignIn):
+            generation = answer.store(self._database, self._keyring)
+            return Settled.DROPPED if generation is None else Settled.STORED
         with self._database.write() as connection:
             return settle(
                 connection, self._keyring, answer, due_after=self._pacing.due_after(answer.expires_in)
             )
 
-    def _drain(self, owner: str) -> bool:
-        """Takes this owner's answers out of the escrow into the table; whether there were any."""
+    def keep_signin(self, signin: SignIn, *, patience: float) -> bool:
+        """Stores what a sign-in brought. False when SQL has not taken it within `patience` seconds: it is in
+        the escrow then, and comes into the table by itself."""
+        if self._store(signin) is not None:
+            return True
+        deadline = self._deadline(patience)
+        while not deadline.passed:
+            self._sleep(min(0.2, deadline.remaining))
+            with suppress(SQLAlchemyError):
+                self._settle(signin)
+                return True
+        return False
+
+    def drain(self, owner: str) -> bool:
+        """Takes this owner's answers out of the escrow into the table; whether there were any. Raises
+        SQLAlchemy's errors."""
         try:
             drained = self._escrow.drain(owner, self._settle)
         except Unopenable as error:  # it stays there until the key is back
@@ -406,16 +425,19 @@ class Refresher:
                 with suppress(EscrowFull):
                     unsettled.safe = self._escrow.put(unsettled.answer)
             if unsettled.safe and unsettled.left:
-                self._unsettled.pop(unsettled.answer.attempt_id, None)
+                self._unsettled.pop(unsettled.answer.correlation_id, None)
         for owner in self._escrow.owners():
-            self._drain(owner)
+            try:
+                self.drain(owner)
+            except (DataError, IntegrityError) as error:  # this one is odd; the others need not wait for it
+                log.error("owner %s: SQL does not take an answer (%s)", owner, type(error).__name__)
 
     # --- Tesla did not ----------------------------------------------------------------------------
 
     def _spare(self, attempt: Attempt, tried: list[str]) -> tuple[int, str | None]:
         """The newest refresh token held that has not been tried, and the number of the attempt that it came
         from."""
-        self._drain(attempt.owner)
+        self.drain(attempt.owner)
         with self._database.read() as connection:
             held = attempts.candidates(connection, self._keyring, attempt, tried)
         return held[0] if held else (0, None)
@@ -609,6 +631,6 @@ class Refresher:
             log.warning("SQL is away (%s): the event is only in this log", type(away).__name__)
 
 
-def _line(what: Attempt | Answer) -> str:
+def _line(what: Attempt | Answer | SignIn) -> str:
     """How a line of the log begins: whose grant, and the correlation id that its events carry."""
-    return f"owner {what.owner} [{what.attempt_id if isinstance(what, Answer) else what.id}]"
+    return f"owner {what.owner} [{what.id if isinstance(what, Attempt) else what.correlation_id}]"

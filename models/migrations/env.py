@@ -5,6 +5,7 @@ from alembic import context
 # Their tables are in the metadata.
 from models import (  # noqa: F401
     api_keys,
+    consent,
     events,
     grants,
     pulses,

@@ -36,7 +36,9 @@ class Table:
             "fleet_url": "http://localhost/na",
             "correlation_id": secrets.token_hex(8),
         }
-        return consent.connect(self.database, self.keyring, owner=owner, **values | changes)
+        generation = consent.connect(self.database, self.keyring, owner=owner, **values | changes)
+        assert generation is not None
+        return generation
 
     def read(self, owner: str = "ann") -> Grant:
         with self.database.read() as connection:

@@ -132,15 +132,6 @@ def test_who_signed_in_again_is_not_overwritten(table: Table) -> None:
     assert table.begin(stale=1) is not None, "it has ended now"
 
 
-def test_a_sign_in_that_is_stored_again_overwrites_nothing(table: Table) -> None:
-    """The word of the first commit was lost on the way, and a refresh was quicker than the second try."""
-    table.connect(correlation_id="sign-in")
-    table.settle(table.answer(table.attempt(), "refresh-1"))
-    assert table.connect(correlation_id="sign-in") == 1
-    assert table.current() == "refresh-1"
-    assert table.kinds() == ["connected", "refreshed"]
-
-
 def test_who_disconnected_or_erased_is_not_brought_back(table: Table) -> None:
     table.connect()
     attempt = table.attempt()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from sqlalchemy import update
 
 from models.session import Database, now
-from models.signins import Pending, open_signin, signins, take_signin
+from models.signins import open_signin, signins, take_signin
 
 
 def begin(database: Database, state: str = "state", browser: str = "browser") -> None:
@@ -14,7 +16,10 @@ def begin(database: Database, state: str = "state", browser: str = "browser") ->
 
 def test_it_is_taken_once(database: Database) -> None:
     begin(database)
-    assert take_signin(database, state="state", browser="browser") == Pending("nonce", "verifier")
+    pending = take_signin(database, state="state", browser="browser")
+    assert pending is not None
+    assert (pending.nonce, pending.code_verifier) == ("nonce", "verifier")
+    assert abs((pending.said_at - datetime.now(UTC)).total_seconds()) < 5
     assert take_signin(database, state="state", browser="browser") is None
 
 

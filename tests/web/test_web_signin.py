@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from models import grants
 from tests.web.odd_tesla import CLIENT_SECRET, json_reply
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     import requests
 
+    from models.answers import Answer, Settled
+    from models.consent import SignIn
     from tests.web.odd_tesla import OddTesla, Reply
     from tests.web.pages import Browser, Site
 
@@ -329,20 +332,102 @@ def test_a_server_that_is_away(lite: Site) -> None:
     assert "t be reached" in response.text
 
 
-def test_a_table_that_does_not_take_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("web.signin.STORE_SECONDS", 0.5)
-    browser = site.browser()
-    asked = browser.begin()
+def table_away(site: Site) -> None:
     with site.parts.database.write() as connection:
         connection.execute(text("ALTER TABLE grants RENAME TO grants_away"))
-    response = browser.come_back(asked["state"])
-    assert response.status_code == 503
-    assert "The token table does not answer" in response.text
-    assert "DATABASE_URL" in response.text
+
+
+def table_back(site: Site) -> None:
     with site.parts.database.write() as connection:
         connection.execute(text("ALTER TABLE grants_away RENAME TO grants"))
+
+
+def test_what_the_table_does_not_take_is_kept_and_stored_by_itself(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.signin.STORE_SECONDS", 0.3)
+    browser = site.browser()
+    asked = browser.begin()
+    table_away(site)
+    assert browser.come_back(asked["state"]).headers["Location"] == "/owner"
+    page = browser.get("/owner")
+    assert page.status_code == 503
+    assert "You are signed in, and your consent is kept" in page.text
+    assert "stored by themselves" in page.text
+    table_back(site)
     assert site.table() == []
+    site.parts.refresher.drain_all()  # as the process does every second
+    assert grant_of(site).access_token(site.parts.keyring) in site.tesla.issued
+    assert "<strong>Alive.</strong>" in browser.get("/owner").text
+    assert not list((site.parts.settings.evergrant_home / "escrow").glob("*"))
+    assert not site.parts.redis.keys("evergrant:escrow*")
     held_back(site, browser)
+
+
+def test_the_page_of_who_signed_in_looks_for_what_was_kept(
+    lite: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first sign-in: else the page would say that there is nothing here."""
+    monkeypatch.setattr("web.signin.STORE_SECONDS", 0)
+    browser = lite.browser()
+    asked = browser.begin()
+    table_away(lite)
+    browser.come_back(asked["state"])
+    table_back(lite)
+    assert "<strong>Alive.</strong>" in browser.get("/owner").text
+    assert "waits" not in opened(browser.cookie("evergrant"))
+
+
+def test_a_table_that_is_away_for_a_moment_is_waited_for(lite: Site, tesla: OddTesla) -> None:
+    browser = lite.browser()
+    asked = browser.begin()
+    settle = lite.parts.refresher._settle
+    escrow = lite.parts.settings.evergrant_home / "escrow"
+    seen: list[int] = []
+
+    def back_at_the_third(answer: Answer | SignIn) -> Settled:
+        seen.append(len(list(escrow.glob("*"))))
+        if len(seen) < 3:
+            raise OperationalError("", {}, Exception("away"))
+        return settle(answer)
+
+    lite.parts.refresher._settle = back_at_the_third  # type: ignore[method-assign]
+    browser.come_back(asked["state"])
+    assert grant_of(lite).generation == 0
+    assert "waits" not in opened(browser.cookie("evergrant"))
+    assert seen == [0, 1, 1], "it is safe before anybody waits"
+
+
+@pytest.mark.parametrize("word", ["signs in", "disconnects", "erases"])
+def test_a_sign_in_that_was_stalled_does_not_undo_the_owners_newer_word(
+    lite: Site, tesla: OddTesla, word: str
+) -> None:
+    stalled, other = lite.browser(), lite.browser()
+    other.sign_in()
+    asked = stalled.begin()
+    tokens = tesla.tokens()
+    tesla.token = lambda _: json_reply(200, tokens)
+    says = tesla.region
+
+    def meanwhile() -> Reply | None:
+        # It has its tokens and has not stored them.
+        tesla.region = says
+        if word == "signs in":
+            other.sign_in()
+        elif word == "disconnects":
+            other.press("/owner/disconnect", "/owner/disconnect")
+        else:
+            other.press("/owner/erase", "/owner/erase")
+        return says()
+
+    tesla.region = meanwhile
+    assert stalled.come_back(asked["state"]).status_code == 303
+    if word == "erases":
+        assert lite.table() == []
+    else:
+        grant = grant_of(lite)
+        assert grant.state == ("alive" if word == "signs in" else "disconnected")
+        assert grant.access_token(lite.parts.keyring) != tokens["access_token"]
 
 
 def test_sql_is_away(serve: Callable[..., Site]) -> None:

@@ -1,4 +1,4 @@
-"""The token table, its events and spares, sign-ins under way and signs of life."""
+"""The token table, its events and spares, sign-ins under way, erasures and signs of life."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("reason", sa.String(64)),
         sa.Column("consent_id", sa.String(32), nullable=False),
+        sa.Column("said_at", Instant(), nullable=False),
         sa.Column("generation", sa.BigInteger(), nullable=False),
         sa.Column("access_token", sa.LargeBinary()),
         sa.Column("refresh_token", sa.LargeBinary()),
@@ -79,6 +80,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_signins_ends_at", "signins", ["ends_at"])
     op.create_table(
+        "erasures",
+        sa.Column("owner", sa.String(64), nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("owner", "at", name="pk_erasures"),
+    )
+    op.create_index("ix_erasures_at", "erasures", ["at"])
+    op.create_table(
         "pulses",
         sa.Column("name", sa.String(64), nullable=False),
         sa.Column("at", Instant(), nullable=False),
@@ -87,5 +95,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("pulses", "signins", "spares", "events", "grants"):
+    for table in ("pulses", "erasures", "signins", "spares", "events", "grants"):
         op.drop_table(table)
