@@ -392,9 +392,9 @@ class Refresher:
     def keep_signin(self, signin: SignIn, *, patience: float) -> bool:
         """Stores what a sign-in brought. False when SQL has not taken it within `patience` seconds: it is in
         the escrow then, and comes into the table by itself."""
+        deadline = self._deadline(patience)
         if self._store(signin) is not None:
             return True
-        deadline = self._deadline(patience)
         while not deadline.passed:
             self._sleep(min(0.2, deadline.remaining))
             with suppress(SQLAlchemyError):

@@ -1,8 +1,9 @@
 """What listens at the protocol's steps inside a worker or the web app: it notes them, and carries out orders.
 
-A line of the note: monotonic clock (ns), process id, thread id, step, owner, the attempt's id and the SHA-256
-of the refresh token that its answer brought (where there is an answer; never a token), and an order's name
-when it is carried out right behind this line. The monotonic clock is the machine's: all processes share it.
+A line of the note: monotonic clock (ns), process id, thread id, step, owner, the attempt's id (or the
+sign-in's) and the SHA-256 of the refresh token that its answer brought (where there is an answer; never a
+token), and an order's name when it is carried out right behind this line. The monotonic clock is the
+machine's: all processes share it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from workers.steps import Step
 
 if TYPE_CHECKING:
     from models.answers import Answer
+    from models.consent import SignIn
     from tests.chaos.orders import Order
 
 FOLDER, NAME = "CHAOS_FOLDER", "CHAOS_NAME"
@@ -38,8 +40,8 @@ def install(*, may_stop: bool) -> None:
     note = os.open(notes / f"{os.environ[NAME]}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     actions = (KILL, STOP) if may_stop else (KILL,)
 
-    def write(step: Step, owner: str, answer: Answer | None, order: Order | None) -> None:
-        attempt = answer.attempt_id if answer else "-"
+    def write(step: Step, owner: str, answer: Answer | SignIn | None, order: Order | None) -> None:
+        attempt = answer.correlation_id if answer else "-"
         token = hashlib.sha256(answer.refresh_token.encode()).hexdigest() if answer else "-"
         line = (
             f"{time.monotonic_ns()} {os.getpid()} {threading.get_ident()} {step.value} {owner} {attempt} "
@@ -58,7 +60,7 @@ def install(*, may_stop: bool) -> None:
     steps.listener = listen
     put = Escrow.put
 
-    def put_and_note(escrow: Escrow, answer: Answer) -> bool:
+    def put_and_note(escrow: Escrow, answer: Answer | SignIn) -> bool:
         # The drain puts answers there as well that SQL is slow to take, which is no step of theirs.
         on_disk = put(escrow, answer)
         write(Step.ESCROWED, answer.owner, answer, None)

@@ -9,6 +9,7 @@ from sqlalchemy import select, true, update
 
 import models.answers
 import models.attempts
+import models.consent
 import models.grants
 import models.spares
 import workers.escrow
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from models.attempts import Attempt
     from models.crypto import Keyring
 
-PARTS = ("fence", "write", "escrow", "spares", "lock")
+PARTS = ("fence", "write", "escrow", "spares", "lock", "word")
 
 
 @contextmanager
@@ -136,4 +137,6 @@ _REPLACED: dict[str, tuple[tuple[Any, str, object], ...]] = {
         (models.attempts, "candidates", lambda *_: []),
     ),
     "lock": ((workers.lock.OwnerLocks, "hold", _hold),),
+    # The owner's word: a sign-in overwrites whatever was said since.
+    "word": ((models.consent, "_has_spoken_since", lambda *_: False),),
 }

@@ -12,7 +12,8 @@ living processes remember.
    one.
 4. A grant is called dead only when Tesla has rejected every token in the table, and it is when none is good.
 5. No token in the clear in Redis, in the escrow's files, or anywhere in the bytes of the table.
-6. The owner's word wins: nothing of an older consent is ever in the row.
+6. The owner's word wins: nothing of an older consent is ever in the row, and no sign-in overwrites a word
+   that the owner said later.
 7. (Cheapness, what the lock is for.) As long as Redis keeps what it is told, no second process passes an
    owner's lock.
 8. When nothing breaks any more, everything comes to rest.
@@ -23,12 +24,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from models.answers import Answer
 from models.grants import State
 from tests.simulation.tesla import ACCESS_MARK, REFRESH_MARK, Family, Token
 from tests.simulation.world import NEVER, Actor, Turns
@@ -92,7 +94,7 @@ class Promises:
         hands: Callable[[Actor | None], Iterable[str]],
     ) -> None:
         self.rows: dict[str, Row] = {}
-        self.intents: dict[str, Family | str] = {}  # what the owner is doing
+        self.intents: dict[str, list[str]] = defaultdict(list)  # what the owner is about to end
         self.changed = False  # the table has, since whoever wants to know last looked
         self.ended: dict[int, str] = {}  # families that strict Tesla revoked, and why that is excused
         self._world = world
@@ -108,6 +110,8 @@ class Promises:
         self._files: dict[str, list[Token]] = {machine: [] for machine in folders}
         self._in_redis: list[Token] = []
         self._calls: dict[str, list[Call]] = {}
+        self._consents: dict[str, Family] = {}  # by the consent's id
+        self._last_words: dict[str, int] = {}  # when the last one was said of those that have been committed
         self._epochs: dict[str, int] = {}  # how often the owner was erased: each time it is another grant
         self._epoch_of: dict[int, int] = {}  # in which of them a family began
         self._seen: dict[Actor, Seen] = {}
@@ -171,22 +175,31 @@ class Promises:
             self._seen[actor].table = list(rows[actor.owner].tokens)
         for owner in before.keys() | rows.keys():
             self._changed(owner, before.get(owner), rows.get(owner))
+        for owner, intents in self.intents.items():
+            if "erase" in intents and owner not in rows:
+                # It is a word even where there was nothing to erase.
+                digest = hashlib.sha256(owner.encode()).hexdigest()
+                for (at,) in raw.execute("SELECT at FROM erasures WHERE owner = ?", (digest,)):
+                    self._says(owner, max(_milliseconds(at), self._last_words[owner]))
 
     def _changed(self, owner: str, before: Row | None, after: Row | None) -> None:
-        intent = self.intents.get(owner)
         if after is None:
-            if intent != "erase":
+            if "erase" not in self.intents[owner]:
                 self._world.breaks(6, f"the grant of {owner} vanished")
             self._epochs[owner] = self._epochs.get(owner, 0) + 1
+            self._says(owner, self._world.ms)
             return
         if before is not None and before.consent_id == after.consent_id:
             after.family = before.family
         elif after.state == State.DISCONNECTED:
-            if intent != "disconnect":
+            if "disconnect" not in self.intents[owner]:
                 self._world.breaks(6, f"{owner} was disconnected by nobody")
-        elif isinstance(intent, Family):
-            after.family = intent
-            self._epoch_of[intent.number] = self._epochs.get(owner, 0)
+            self._says(owner, self._world.ms)
+        elif (family := self._consents.get(after.consent_id)) is not None:
+            after.family = family
+            family.stored = True
+            self._epoch_of[family.number] = self._epochs.get(owner, 0)
+            self._says(owner, family.said)
         else:
             self._world.breaks(6, f"{owner} was connected by nobody")
         if after.paused:
@@ -206,6 +219,19 @@ class Promises:
         ):
             self._world.breaks(4, f"{owner} was called dead, and Tesla has not rejected {untried}")
         self.check(owner)
+
+    def _says(self, owner: str, said: int) -> None:
+        """This word of the owner's has been committed."""
+        if said < self._last_words.get(owner, 0):
+            self._world.breaks(6, f"a sign-in overwrote what {owner} said later")
+        self._last_words[owner] = said
+
+    def signed_in(self, actor: Actor | None, token: Token, consent_id: str) -> None:
+        """Tesla has given this token for a sign-in, and `actor` has it."""
+        token.received = True
+        self._consents[consent_id] = token.family
+        if actor is not None:
+            actor.memory = token
 
     def in_reach(self, machine: str) -> bool:
         """Whether something waits in the escrow that this machine can take out."""
@@ -287,15 +313,15 @@ class Promises:
     def _from_escrow(self, text: str) -> Token:
         token = self._opened.get(text)
         if token is None:
-            number, _, sealed = text.partition(":")
+            kind, _, sealed = text.partition(":")
             for owner in dict.fromkeys(family.owner for family in self._tesla.families):
                 try:
                     content = self._keyring.open(
-                        base64.b64decode(sealed), owner=owner, column="escrow", generation=int(number)
+                        base64.b64decode(sealed), owner=owner, column=kind, generation=0
                     )
                 except Exception:  # noqa: S112 - another owner's
                     continue
-                token = self._opened[text] = self._tesla.tokens[Answer.from_json(content).refresh_token]
+                token = self._opened[text] = self._tesla.tokens[json.loads(content)["refresh_token"]]
                 return token
             raise AssertionError("an answer in the escrow does not open")
         return token
@@ -303,6 +329,17 @@ class Promises:
     # --- 1: nothing is lost ------------------------------------------------------------------------
 
     def check(self, owner: str) -> None:
+        for family in self._consents.values():
+            token = family.tokens[0]
+            if (
+                family.owner == owner
+                and not family.stored
+                and family.said > self._last_words.get(owner, 0)
+                and not token.lost
+                and not self._held(token)
+                and not self._in_hand(token)
+            ):
+                self._world.breaks(1, f"token {token.number}, of the last sign-in of {owner}, is lost")
         row = self.rows.get(owner)
         if row is None or row.family is None or row.family.revoked:
             return
@@ -315,7 +352,7 @@ class Promises:
             return
 
     def check_all(self) -> None:
-        for owner in self.rows:
+        for owner in self._last_words:
             self.check(owner)
 
     def usable(self, owner: str) -> bool:

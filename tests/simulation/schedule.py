@@ -7,12 +7,12 @@ import base64
 import errno
 import logging
 import os
-import random
 import shutil
 import tempfile
 from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from datetime import UTC
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,6 +36,7 @@ import workers.steps
 import workers.sweep
 from fleet.tokens import TokenEndpoint
 from models import consent, grants, pausing
+from models.consent import SignIn
 from models.crypto import Keyring
 from models.grants import State
 from tests.simulation.choices import Choices
@@ -61,7 +62,7 @@ MACHINES = ("A", "B")
 DEADLINE = 15.0
 SWEEP_SECONDS = 5.0
 STORE_SECONDS = 10.0
-"""How long a sign-in tries to store its tokens, as `web.signin` does."""
+"""How long a sign-in waits for the table, as `web.signin` does."""
 
 LONGEST_CALM = 3000
 """Ticks within which everything has to come to rest."""
@@ -378,16 +379,16 @@ class Schedule:
 
     def _act(self, actor: Actor) -> None:
         """An owner signs in again, disconnects or erases."""
-        owner, below = actor.name, self.world.choices.below
+        owner, below = actor.name.partition("'")[0], self.world.choices.below
         for _ in range(self.weather.owner_acts):
             self._idle_until(1 + below(30))
             what = ("sign in", "sign in", "sign in", "disconnect", "erase")[below(5)]
             self.world.counts[f"owner: {what}"] += 1
-            self.world.say(f"{owner} wants to {what}")
+            self.world.say(f"{actor} wants to {what}")
             if what == "sign in":
-                self._sign_in(owner)
+                self._sign_in(actor, owner)
                 continue
-            self.promises.intents[owner] = what
+            self.promises.intents[owner].append(what)
             try:
                 if what == "erase":
                     consent.erase(self.table, owner)
@@ -395,49 +396,47 @@ class Schedule:
                     consent.disconnect(self.table, owner, correlation_id="")
             except SQLAlchemyError:
                 pass  # a page of apology
-            self.promises.intents.pop(owner)
+            self.promises.intents[owner].remove(what)
             if below(2):
                 self._idle_until(1 + below(10))
-                self._sign_in(owner)
+                self._sign_in(actor, owner)
 
     def _idle_until(self, seconds: int) -> None:
         if not self.weather.over:
             self.world.pause("idle", until=self.world.ms + seconds * 1000)
 
-    def _sign_in(self, owner: str) -> None:
-        """As `web.signin` does it: what Tesla gave is stored, with some patience."""
-        while True:
-            token = self.tesla.sign_in(owner)
-            self.promises.intents[owner] = token.family
-            self.world.pause("signed in")
-            due = self._pacing.due_after(self.weather.token_life)
-            patience = self.world.deadline(STORE_SECONDS)
-            while True:
-                try:
-                    self._connect(owner, token, due)
-                except SQLAlchemyError:
-                    if patience.passed:
-                        break
-                    self.world.sleep(0.2)
-                else:
-                    self.promises.intents.pop(owner)
-                    return
-            self._idle_until(3)  # and signs in anew
+    def _sign_in(self, actor: Actor, owner: str) -> None:
+        """As `web.signin` does it."""
+        deadline = self.world.deadline(DEADLINE)
+        self.world.pause("coming back")
+        said = self.world.ms
+        if said < self.table.away_until:
+            return  # a page of apology
+        self.world.pause("exchanging")
+        if deadline.passed:
+            return
+        token = self.tesla.sign_in(owner, said)
+        signin = self._brought(owner, token)
+        self.promises.signed_in(actor, token, signin.correlation_id)
+        self.world.pause("signed in")
+        stored = self._refreshers[actor.process].keep_signin(signin, patience=STORE_SECONDS)
+        self.world.counts["a sign-in is in the escrow"] += not stored
+        self.promises.returned(actor)
 
-    def _connect(self, owner: str, token: Token, due: float) -> None:
-        consent.connect(
-            self.table,
-            self._keyring,
+    def _brought(self, owner: str, token: Token) -> SignIn:
+        """What a sign-in brought."""
+        return SignIn(
             owner=owner,
             access_token=ACCESS_MARK + "0",
             refresh_token=token.text,
             expires_in=self.weather.token_life,
-            due_in=due,
+            due_in=self._pacing.due_after(self.weather.token_life),
             requested_scopes="",
             scopes="",
             region="NA",
             fleet_url="",
             correlation_id=f"sign-in {token.number}",
+            said_at=self.world.moment(token.family.said).replace(tzinfo=UTC),
         )
 
     def _click(self, actor: Actor) -> None:
@@ -510,7 +509,7 @@ class Schedule:
         threads = {
             "worker": {"worker": self._work, "drain": self._drain},
             "sweep": {"sweep": self._sweep},
-            "owner": {"owner": self._act},
+            "owner": {"owner": self._act, "drain": self._drain},
             "page": {"page": self._click, "drain": self._drain},
             "operator": {"operator": self._pause},
             "prover": {"prover": self._ask_until_it_is_clear},
@@ -560,7 +559,9 @@ class Schedule:
             self._start("sweep", "sweep 2", "B")
         for owner in OWNERS:
             if weather.owner_acts:
-                self._start("owner", owner, "")
+                self._start("owner", owner, "AB"[world.choices.below(2)])
+                if weather.two_tabs:
+                    self._start("owner", f"{owner}'s other tab", "AB"[world.choices.below(2)])
             if weather.owner_clicks:
                 self._start("page", f"page of {owner}", "AB"[world.choices.below(2)])
         if weather.operator_acts:
@@ -578,11 +579,11 @@ class Schedule:
         """All schedules begin alike: the rows are made once, by the product, and copied."""
         stage, promises = self._stage, self.promises
         for owner in OWNERS:
-            promises.intents[owner] = (token := self.tesla.sign_in(owner)).family
+            token = self.tesla.sign_in(owner, 0)
+            signin = self._brought(owner, token)
+            promises.signed_in(None, token, signin.correlation_id)
             if owner not in stage.first_rows:
-                ids, self.ids = self.ids, random.Random(0)
-                self._connect(owner, token, 0)
-                self.ids = ids
+                signin.store(self.table, self._keyring)
                 stage.first_rows[owner] = self.table.row(owner)
                 self.table.forget_events()
             self.table.put(
@@ -591,7 +592,6 @@ class Schedule:
                 refresh_at=self.world.text(1 + 4 * self.weather.pacing.random()),
             )
         promises.committed()
-        promises.intents.clear()
 
     def _turn(self) -> bool:
         """One turn; False when nobody has anything to do any more."""

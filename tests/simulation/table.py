@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.simulation.weather import Weather
     from tests.simulation.world import World
 
-_TABLES = ("grants", "spares", "events", "pulses")
+_TABLES = ("grants", "spares", "events", "erasures", "pulses")
 
 
 class Table(Database):

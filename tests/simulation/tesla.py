@@ -64,6 +64,8 @@ class Family:
     used: Token | None = None  # most recently
     used_at: int = 0
     revoked: str = ""
+    said: int = 0  # when the owner came back from Tesla with it, in milliseconds
+    stored: bool = False  # it has been in the table
 
 
 class Call(Turns):
@@ -121,8 +123,8 @@ class Tesla:
 
     # --- the owner's side --------------------------------------------------------------------------
 
-    def sign_in(self, owner: str) -> Token:
-        family = Family(len(self.families) + 1, owner)
+    def sign_in(self, owner: str, said: int) -> Token:
+        family = Family(len(self.families) + 1, owner, said=said)
         if self._weather.sign_in_revokes:
             for older in self.families:
                 if older.owner == owner and not older.revoked:

@@ -25,6 +25,8 @@ PLACES = (
     "redis",
     "forget",
     "asleep",
+    "coming back",
+    "exchanging",
     "signed in",
 )
 """Where an actor that is at work may pause."""
@@ -88,6 +90,7 @@ class Weather:
         self.two_sweeps = draw.random() < 0.3
         self.slow_drain = draw.choice((1.0, 1.0, 10.0, 60.0))
         self.operator_acts = draw.choice((0, 0, 0, 1, 2))
+        self.two_tabs = draw.random() < 0.5
         self._choices = choices
         self._counts = counts
 

@@ -151,8 +151,10 @@ class World:
 
     def text(self, plus: float = 0.0) -> str:
         """Now as SQLite stores it."""
-        moment = _EPOCH + timedelta(milliseconds=self.ms + round(plus * 1000))
-        return moment.isoformat(" ", "microseconds")
+        return self.moment(self.ms + round(plus * 1000)).isoformat(" ", "microseconds")
+
+    def moment(self, ms: int) -> datetime:
+        return _EPOCH + timedelta(milliseconds=ms)
 
     # --- for the scheduler -------------------------------------------------------------------------
 

@@ -8,10 +8,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import select
 
 from fleet.claims import unverified_claims
 from models import consent, grants
 from models.events import latest, latest_for_all
+from models.session import now
 from settings import Settings
 from tests.sandbox.conftest import APP, Running
 from workers import steps
@@ -69,6 +71,25 @@ class World:
             fleet_url=f"{self.tesla.url}/na",
             correlation_id=secrets.token_hex(8),
             client_id=client_id,
+        )
+
+    def said(self, owner: str) -> consent.SignIn:
+        """What it brings when this owner signs in once more."""
+        with self.parts.database.read() as connection:
+            said_at = connection.execute(select(now())).scalar_one()
+        tokens = self.tesla.sign_in(self.seen(owner)["name"])
+        return consent.SignIn(
+            owner=owner,
+            access_token=tokens["access_token"],
+            refresh_token=tokens["refresh_token"],
+            expires_in=tokens["expires_in"],
+            due_in=60,
+            requested_scopes="openid offline_access",
+            scopes="openid",
+            region="NA",
+            fleet_url=f"{self.tesla.url}/na",
+            correlation_id=secrets.token_hex(8),
+            said_at=said_at,
         )
 
     def grant(self, owner: str) -> Grant:

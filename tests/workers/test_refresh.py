@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -483,6 +484,51 @@ def test_an_answer_to_an_erased_grant_is_nothing_to_the_next(world: World, at_st
     assert (seen["reused_in_grace"], seen["superseded_presented"]) == (0, 0)
     assert world.grant(owner).generation == 2
     assert seen["generation"] == 5, "two sign-ins and four rotations"
+
+
+# --- sign-ins ----------------------------------------------------------------------------------------
+
+
+def test_what_a_sign_in_brought_is_taken_by_another_machine(world: World) -> None:
+    owner = world.owner(due_in=60)
+    said = world.said(owner)
+    table_away(world)
+    assert not world.parts.refresher.keep_signin(said, patience=0.1)
+    table_back(world)
+    elsewhere = world.make(evergrant_home=world.parts.settings.evergrant_home.with_name("elsewhere"))
+    elsewhere.refresher.drain_all()
+    assert world.grant(owner).consent_id == said.correlation_id
+    assert elsewhere.refresher.refresh(owner, stale=1).result is Result.REFRESHED
+    world.parts.refresher.drain_all()
+    assert world.kinds(owner) == ["connected", "connected", "refreshed"]
+    assert not list((world.parts.settings.evergrant_home / "escrow").glob("*"))
+
+
+def test_of_sign_ins_that_waited_the_last_wins(world: World) -> None:
+    owner = world.owner(due_in=60)
+    said = [world.said(owner) for _ in range(3)]
+    table_away(world)
+    for each in (said[1], said[2], said[0]):
+        assert not world.parts.refresher.keep_signin(each, patience=0)
+    table_back(world)
+    world.parts.refresher.drain_all()
+    grant = world.grant(owner)
+    assert grant.consent_id == said[2].correlation_id
+    assert refresh(world, owner, stale=grant.generation).result is Result.REFRESHED
+
+
+def test_what_sql_will_never_take_holds_up_nothing_else(world: World) -> None:
+    owner = world.owner(due_in=60)
+    said = world.said(owner)
+    odd: Any = {"scopes": None}
+    table_away(world)
+    for number in range(20):
+        odder = dataclasses.replace(said, owner=f"odd {number}", **odd)
+        assert not world.parts.refresher.keep_signin(odder, patience=0)
+    assert not world.parts.refresher.keep_signin(said, patience=0)
+    table_back(world)
+    world.parts.refresher.drain_all()
+    assert world.grant(owner).consent_id == said.correlation_id
 
 
 # --- the order of things ------------------------------------------------------------------------------
