@@ -26,7 +26,8 @@ class Choices:
         self._given = given
 
     def below(self, ways: int) -> int:
-        """0 to `ways` - 1, each as likely."""
+        """0 to `ways` - 1, each as likely; at most `MOST`."""
+        assert ways <= MOST, ways
         value = int(self._random.random() * ways) if self._given is None else min(self._next(), ways - 1)
         self.taken.append(value)
         return value

@@ -39,7 +39,7 @@ from models import consent, grants, pausing
 from models.consent import SignIn
 from models.crypto import Keyring
 from models.grants import State
-from tests.simulation.choices import Choices
+from tests.simulation.choices import MOST, Choices
 from tests.simulation.hints import Breaker, Redis
 from tests.simulation.mutations import replaced
 from tests.simulation.promises import Promises
@@ -462,7 +462,7 @@ class Schedule:
             with suppress(SQLAlchemyError):
                 paused = pausing.pause(self.table, owner, correlation_id="")
                 self.world.counts[f"operator: {'pauses' if paused else 'has nothing to pause'}"] += 1
-            self._idle_until(1 + below(40))
+            self._idle_until(1 + below(MOST))
             self.world.say(f"the operator resumes {owner}")
             while True:
                 try:
