@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, literal, select, update
+from sqlalchemy import bindparam, select, update
 
 from models import spares
 from models.events import Kind, record
@@ -16,7 +16,7 @@ from models.grants import NO_ATTEMPT, State, grants, unless_paused
 from models.session import Instant, now
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import Connection, Update
 
     from models.attempts import Attempt
     from models.crypto import Keyring
@@ -111,14 +111,20 @@ def settle(connection: Connection, keyring: Keyring, answer: Answer, *, due_afte
     The answer to the latest attempt is the grant's current generation, whoever brings it and whenever;
     any other is a spare. `due_after` is in seconds since the attempt started.
     """
-    the_fence = and_(
-        grants.c.consent_id == answer.consent_id,
-        grants.c.generation == answer.generation,
-        grants.c.attempt_id == answer.attempt_id,
-    )
-    if _store(connection, keyring, answer, answer.generation, due_after, the_fence):
+    if _store(connection, keyring, answer, answer.generation, due_after, _AT_THE_FENCE):
         return Settled.STORED
     return _settle_late(connection, keyring, answer, due_after)
+
+
+# Built once: it is part of every refresh.
+_LATE = (
+    update(grants)
+    .where(grants.c.owner == bindparam("of_owner"), grants.c.generation == bindparam("of_generation"))
+    .values(refresh_at=unless_paused(bindparam("due_at", type_=Instant())))
+)
+_AT_THE_FENCE = _LATE.where(
+    grants.c.consent_id == bindparam("of_consent"), grants.c.attempt_id == bindparam("of_attempt")
+)
 
 
 def _store(
@@ -127,7 +133,7 @@ def _store(
     answer: Answer,
     generation: int,
     due_after: float,
-    where: ColumnElement[bool],
+    statement: Update,
     *,
     ends_attempt: bool = True,
 ) -> bool:
@@ -141,7 +147,7 @@ def _store(
         "generation": generation + 1,
         "refresh_token": sealed("refresh_token", answer.refresh_token),
         "previous_refresh_token": sealed("previous_refresh_token", answer.presented) if rotated else None,
-        "previous_until": now(PREVIOUS_LIFE) if rotated else None,
+        "previous_until": answer.started_at + timedelta(seconds=PREVIOUS_LIFE) if rotated else None,
         "previous_attempt": answer.presented_attempt if rotated else None,
         "claimed_until": None,
         "token_attempt": answer.attempt_number,
@@ -149,10 +155,10 @@ def _store(
     if answer.access_token is not None:
         values |= {
             "access_token": sealed("access_token", answer.access_token),
-            "refreshed_at": now(),
+            "refreshed_at": answer.started_at,
             # Counted from the start of the attempt: never later than Tesla counts.
             "access_expires_at": answer.started_at + timedelta(seconds=answer.expires_in),
-            "refresh_at": unless_paused(literal(answer.started_at + timedelta(seconds=due_after), Instant())),
+            "due_at": answer.started_at + timedelta(seconds=due_after),
             "retry_at": None,
             "failures": 0,
             "last_error": None,
@@ -160,16 +166,23 @@ def _store(
         }
     else:
         # The access token held stays, moved to the new generation, and the grant is due at once.
-        held = connection.execute(select(grants.c.access_token).where(grants.c.owner == answer.owner, where))
+        values["due_at"] = answer.started_at
+        here = (grants.c.owner == answer.owner) & (grants.c.generation == generation)
+        held = connection.execute(select(grants.c.access_token).where(here))
         if (token := held.scalar_one_or_none()) is not None:
             opened = keyring.open(token, owner=answer.owner, column="access_token", generation=generation)
-            values |= {"access_token": sealed("access_token", opened), "refresh_at": unless_paused(now())}
+            values["access_token"] = sealed("access_token", opened)
     if ends_attempt:
         values |= NO_ATTEMPT
     if answer.scopes is not None:
         values["scopes"] = answer.scopes
-    stored = connection.execute(update(grants).where(grants.c.owner == answer.owner, where).values(**values))
-    if stored.rowcount == 0:
+    values |= {
+        "of_owner": answer.owner,
+        "of_generation": generation,
+        "of_consent": answer.consent_id,
+        "of_attempt": answer.attempt_id,
+    }
+    if connection.execute(statement, values).rowcount == 0:
         return False
     if answer.from_spare:
         # The newer ones were rejected, and the older ones are superseded by what this one brought.
@@ -214,8 +227,7 @@ def _settle_late(connection: Connection, keyring: Keyring, answer: Answer, due_a
         _displace(connection, keyring, answer.owner, row, answer)
         # Another attempt may be in flight meanwhile; that one keeps its place on the row.
         ended = row.attempt_id in {None, answer.attempt_id}
-        here = grants.c.generation == row.generation
-        _store(connection, keyring, answer, row.generation, due_after, here, ends_attempt=ended)
+        _store(connection, keyring, answer, row.generation, due_after, _LATE, ends_attempt=ended)
         return Settled.STORED
     if spares.keep(connection, keyring, answer.owner, answer.attempt_number, answer.refresh_token):
         record(

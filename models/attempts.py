@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, case, null, select, update
+from sqlalchemy import Float, bindparam, case, null, select, update
 
 from models import spares
 from models.events import Kind, record
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy.sql.dml import ReturningUpdate
 
     from models.crypto import Keyring
 
@@ -51,6 +52,52 @@ class Attempt:
         )
 
 
+# The statements of every refresh are built once: building one costs several times what executing it does.
+
+
+def _begin(*may: ColumnElement[bool]) -> ReturningUpdate[Any]:
+    return (
+        update(grants)
+        .where(
+            grants.c.owner == bindparam("of_owner"),
+            grants.c.state == State.ALIVE,
+            grants.c.paused_at.is_(None),
+            grants.c.refresh_token.is_not(None),
+            *may,
+        )
+        .values(
+            attempt_id=bindparam("new_id"),
+            attempt_number=grants.c.attempt_number + 1,
+            attempt_started_at=now(),
+            attempt_deadline=now(bindparam("seconds", type_=Float)),
+            previous_refresh_token=case(
+                (grants.c.previous_until > now(), grants.c.previous_refresh_token), else_=null()
+            ),
+        )
+        .returning(
+            grants.c.consent_id,
+            grants.c.generation,
+            grants.c.attempt_number,
+            grants.c.attempt_started_at,
+            grants.c.refresh_at,
+            grants.c.failures,
+            grants.c.token_attempt,
+            grants.c.refresh_token,
+            grants.c.client_id,
+        )
+    )
+
+
+_NONE_UNDER_WAY = passed(grants.c.attempt_deadline)
+_IS_STALE = grants.c.generation <= bindparam("stale")
+_BEGIN_DUE = _begin(grants.c.refresh_at <= now(), passed(grants.c.retry_at), _NONE_UNDER_WAY)
+_BEGIN_STALE = _begin(_IS_STALE, _NONE_UNDER_WAY)
+_BEGIN_STALE_AFTER = _begin(_IS_STALE, _NONE_UNDER_WAY, grants.c.attempt_number == bindparam("after"))
+_BEGIN_INSTEAD = _begin(
+    grants.c.generation == bindparam("of_generation"), grants.c.attempt_id == bindparam("ended_id")
+)
+
+
 def begin(
     connection: Connection,
     owner: str,
@@ -68,48 +115,17 @@ def begin(
     `instead_of` is the caller's own attempt that ended: the next one, with a spare, takes its place.
     The caller commits before it sends anything.
     """
-    if instead_of is not None:
-        may = and_(
-            grants.c.generation == instead_of.generation,
-            grants.c.attempt_id == instead_of.id,
-        )
-    elif stale is not None:
-        may = and_(grants.c.generation <= stale, passed(grants.c.attempt_deadline))
-        if after is not None:
-            may = and_(may, grants.c.attempt_number == after)
-    else:
-        may = and_(grants.c.refresh_at <= now(), passed(grants.c.retry_at), passed(grants.c.attempt_deadline))
     attempt_id = secrets.token_hex(8)
-    row = connection.execute(
-        update(grants)
-        .where(
-            grants.c.owner == owner,
-            grants.c.state == State.ALIVE,
-            grants.c.paused_at.is_(None),
-            grants.c.refresh_token.is_not(None),
-            may,
-        )
-        .values(
-            attempt_id=attempt_id,
-            attempt_number=grants.c.attempt_number + 1,
-            attempt_started_at=now(),
-            attempt_deadline=now(seconds),
-            previous_refresh_token=case(
-                (grants.c.previous_until > now(), grants.c.previous_refresh_token), else_=null()
-            ),
-        )
-        .returning(
-            grants.c.consent_id,
-            grants.c.generation,
-            grants.c.attempt_number,
-            grants.c.attempt_started_at,
-            grants.c.refresh_at,
-            grants.c.failures,
-            grants.c.token_attempt,
-            grants.c.refresh_token,
-            grants.c.client_id,
-        )
-    ).one_or_none()
+    values: dict[str, Any] = {"of_owner": owner, "new_id": attempt_id, "seconds": seconds}
+    if instead_of is not None:
+        statement = _BEGIN_INSTEAD
+        values |= {"of_generation": instead_of.generation, "ended_id": instead_of.id}
+    elif stale is not None:
+        statement = _BEGIN_STALE if after is None else _BEGIN_STALE_AFTER
+        values |= {"stale": stale, "after": after}
+    else:
+        statement = _BEGIN_DUE
+    row = connection.execute(statement, values).one_or_none()
     if row is None:
         return None
     return Attempt(

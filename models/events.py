@@ -53,6 +53,9 @@ events = Table(
 )
 
 
+_RECORD = events.insert().values(at=now()).inline()
+
+
 class Kind(StrEnum):
     """What can happen to a grant."""
 
@@ -118,17 +121,17 @@ def record(
     """Appends an event, in the caller's transaction: it is there exactly when the change is. So is the
     webhook that tells of it, for which `ends_at` is."""
     connection.execute(
-        events.insert().values(
-            at=now(),
-            owner=owner,
-            kind=kind.value,
-            reason=reason,
-            detail=detail,
-            generation=generation,
-            correlation_id=correlation_id,
-            late=late,
-            access_expires_at=access_expires_at,
-        )
+        _RECORD,
+        {
+            "owner": owner,
+            "kind": kind.value,
+            "reason": reason,
+            "detail": detail,
+            "generation": generation,
+            "correlation_id": correlation_id,
+            "late": late,
+            "access_expires_at": access_expires_at,
+        },
     )
     if (told := _TOLD.get(kind)) is not None:
         webhooks.say(

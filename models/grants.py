@@ -28,6 +28,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
     case,
     null,
     or_,
@@ -166,10 +167,12 @@ READ = (
 )
 """The columns of a `Grant`, in the order of its fields."""
 
+_READ_ONE = select(*READ).where(grants.c.owner == bindparam("of_owner"))
+
 
 def read(connection: Connection, owner: str) -> Grant | None:
     """The owner's grant, or None."""
-    row = connection.execute(select(*READ).where(grants.c.owner == owner)).one_or_none()
+    row = connection.execute(_READ_ONE, {"of_owner": owner}).one_or_none()
     return None if row is None else Grant(**row._mapping)
 
 

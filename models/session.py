@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import DateTime, Float, MetaData, Text, create_engine, event, literal
+from sqlalchemy import BindParameter, DateTime, Float, MetaData, Text, create_engine, event, literal
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
@@ -55,7 +55,8 @@ _FLOAT = Float()
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
-    """The database's clock, plus so many seconds: hosts whose clocks differ agree on what is due.
+    """The database's clock, plus so many seconds (a number or a `bindparam`): hosts whose clocks differ agree
+    on what is due.
 
     It is the statement's time, not the transaction's, which may have begun much earlier. (PostgreSQL's
     `clock_timestamp` is later still, but changes within a statement and so can't be looked up in an index.)
@@ -64,20 +65,27 @@ class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function 
     type = Instant()
     inherit_cache = True
 
-    def __init__(self, plus: float = 0) -> None:
-        super().__init__(literal(float(plus), _FLOAT))
+    def __init__(self, plus: float | BindParameter[float] = 0) -> None:
+        if isinstance(plus, BindParameter):
+            super().__init__(plus)
+        elif plus:
+            super().__init__(literal(float(plus), _FLOAT))
+        else:
+            super().__init__()
 
 
 @compiles(now, "postgresql")
 def _now_postgresql(element: now, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)}))"
+    plus = compiler.process(element.clauses, **kw)
+    return f"(statement_timestamp() + make_interval(secs => {plus}))" if plus else "statement_timestamp()"
 
 
 @compiles(now, "sqlite")
 def _now_sqlite(element: now, compiler: SQLCompiler, **kw: Any) -> str:
     # Six digits, as SQLAlchemy stores them, so that stored and computed times compare as text.
     plus = compiler.process(element.clauses, **kw)
-    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+.3f seconds', {plus}))"
+    later = f", printf('%+.3f seconds', {plus})" if plus else ""
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now'{later})"
 
 
 class Database:
