@@ -53,6 +53,7 @@ events = Table(
 )
 
 
+# Built once: it is part of every refresh.
 _RECORD = events.insert().values(at=now()).inline()
 
 
@@ -120,19 +121,19 @@ def record(
 ) -> None:
     """Appends an event, in the caller's transaction: it is there exactly when the change is. So is the
     webhook that tells of it, for which `ends_at` is."""
-    connection.execute(
-        _RECORD,
-        {
-            "owner": owner,
-            "kind": kind.value,
-            "reason": reason,
-            "detail": detail,
-            "generation": generation,
-            "correlation_id": correlation_id,
-            "late": late,
-            "access_expires_at": access_expires_at,
-        },
-    )
+    values = {
+        "owner": owner,
+        "kind": kind.value,
+        "reason": reason,
+        "detail": detail,
+        "generation": generation,
+        "correlation_id": correlation_id,
+        "late": late,
+    }
+    if isinstance(access_expires_at, now):
+        connection.execute(_RECORD.values(access_expires_at=access_expires_at), values)
+    else:
+        connection.execute(_RECORD, values | {"access_expires_at": access_expires_at})
     if (told := _TOLD.get(kind)) is not None:
         webhooks.say(
             connection,

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BindParameter, DateTime, Float, MetaData, Text, create_engine, event, literal
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from sqlite3 import Connection as SQLiteConnection
 
     from sqlalchemy import Connection, Dialect, Engine, Select
+    from sqlalchemy.pool import ConnectionPoolEntry
     from sqlalchemy.sql.compiler import SQLCompiler
 
 metadata = MetaData(
@@ -52,6 +55,9 @@ OwnerId = Text().with_variant(Text(collation="C"), "postgresql")
 together in an index."""
 
 _FLOAT = Float()
+
+IDLE_SECONDS = 1.0
+"""A pooled connection that was idle for longer is tried before it is used."""
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
@@ -97,13 +103,17 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
         self.engine = _engine(url, pool_size)
-        self._pool_size = pool_size
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection for reading; what is written on it is rolled back."""
+        """A connection for reading."""
         with self.engine.connect() as connection:
             yield connection
+
+    def write_once(self) -> AbstractContextManager[Connection]:
+        """A connection for a single statement that is committed when it ends: on PostgreSQL without a round
+        trip for BEGIN and one for COMMIT."""
+        return self.write() if self.engine.dialect.name == "sqlite" else self.engine.connect()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -111,33 +121,14 @@ class Database:
         with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
             yield connection
 
-    @cached_property
-    def at_once(self) -> Engine:
-        """For `Lookup`: connections in no transaction, which are not asked first whether they still live."""
-        if self.engine.dialect.name == "sqlite":
-            return self.engine
-        return create_engine(
-            self.engine.url,
-            hide_parameters=True,
-            pool_size=self._pool_size,
-            max_overflow=0,
-            pool_recycle=1800,
-            pool_reset_on_return=None,
-            isolation_level="AUTOCOMMIT",
-            connect_args=_POSTGRESQL,
-        )
-
     def close(self) -> None:
         self.engine.dispose()
-        if "at_once" in self.__dict__:
-            self.at_once.dispose()
 
 
 class Lookup:
     """A statement that finds one row, compiled once and read in one round trip.
 
-    For what each request of a program asks: `Database.read` takes four round trips on PostgreSQL (is the
-    connection alive, begin, the statement, roll back) and builds the statement anew.
+    For what each request of a program asks: SQLAlchemy's own way to a row costs several times as much.
     """
 
     def __init__(self, database: Database, statement: Select[Any]) -> None:
@@ -156,7 +147,7 @@ class Lookup:
 
         A connection that has been cut since it was last used is noticed and replaced, once: it only reads.
         """
-        engine = self._database.at_once
+        engine = self._database.engine
         given: Any = self._compiled.construct_params(parameters)
         if self._compiled.positional:
             given = [given[name] for name in self._compiled.positiontup or ()]
@@ -190,21 +181,25 @@ class Lookup:
         raise AssertionError("the second try returns or raises")
 
 
-_POSTGRESQL = {"connect_timeout": 5, "client_encoding": "utf8"}
+_POSTGRESQL = {"connect_timeout": 5, "client_encoding": "utf8", "autocommit": True}
 
 
 def _engine(url: str, pool_size: int) -> Engine:
     # Parameters carry ciphertexts: they stay out of exceptions' texts and so out of logs.
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(
+        engine = create_engine(
             url,
             hide_parameters=True,
             pool_size=pool_size,
             max_overflow=pool_size,
-            pool_pre_ping=True,
+            pool_use_lifo=True,
             pool_recycle=1800,
             connect_args=_POSTGRESQL,
         )
+        event.listen(engine, "begin", _begin_postgresql)
+        event.listen(engine, "checkin", _note_idle)
+        event.listen(engine, "checkout", _ping_idle)
+        return engine
     engine = create_engine(
         url,
         hide_parameters=True,
@@ -215,6 +210,25 @@ def _engine(url: str, pool_size: int) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    # The driver's autocommit is on: a statement alone needs no transaction around it.
+    if connection.get_execution_options().get("writes", False):
+        connection.exec_driver_sql("BEGIN")
+
+
+def _note_idle(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.info["idle_since"] = time.monotonic()
+
+
+def _ping_idle(connection: Any, record: ConnectionPoolEntry, _: object) -> None:
+    """A connection that was idle for a while may be cut off; one in constant use says so by itself."""
+    if time.monotonic() - record.info.get("idle_since", math.inf) > IDLE_SECONDS:
+        try:
+            connection.execute("")
+        except connection.Error:
+            raise InvalidatePoolError from None
 
 
 def _prepare_sqlite(connection: SQLiteConnection, _record: object) -> None:

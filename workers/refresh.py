@@ -319,7 +319,7 @@ class Refresher:
         """Commits an attempt, if one may be made now, with the deadline of its call."""
         # This clock starts before the row's, so that this process lets go before another may begin.
         deadline = self._deadline(self._attempt_deadline)
-        with self._database.write() as connection:
+        with self._database.write_once() as connection:
             attempt = attempts.begin(
                 connection,
                 owner,
@@ -574,7 +574,7 @@ class Refresher:
 
     def _not_now(self, owner: str, admission: Admission) -> Outcome:
         """The breaker is open or the rate is used up: the claim goes back, and the sweep comes again."""
-        with self._database.write() as connection:
+        with self._database.write_once() as connection:
             grants.release_claim(connection, owner)
         grant = self._read(owner)
         cause = CAUSES.get(admission.cause) if admission.gate is Gate.OPEN else CAUSES["rate_limited"]

@@ -66,7 +66,7 @@ def test_sweeps_at_once_share_the_work(table: Table) -> None:
 
 
 def test_what_is_due_is_found_by_its_index(table: Table) -> None:
-    with table.database.read() as connection:
+    with table.database.write() as connection:
         if connection.dialect.name != "sqlite":
             connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
         due = select(grants.grants.c.owner).where(grants.grants.c.refresh_at <= now())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, true, update
+from sqlalchemy import bindparam, select, update
 
 import models.answers
 import models.attempts
@@ -53,18 +53,20 @@ def replaced(module: Any, name: str, stand_in: object) -> Iterator[None]:
 
 # --- the fence: begins whatever is under way, and whoever comes last overwrites -------------------------
 
-_passed = models.grants.passed
-
-
-def _passed_but_for_attempts(column: Any) -> Any:
-    return true() if column is grants.c.attempt_deadline else _passed(column)
+_started = models.attempts._begin
+_is_stale = models.attempts._IS_STALE
+_any_due = _started(grants.c.refresh_at <= now(), models.grants.passed(grants.c.retry_at))
+_any_stale = _started(_is_stale)
+_any_stale_after = _started(_is_stale, grants.c.attempt_number == bindparam("after"))
 
 
 def _overwrite(connection: Connection, keyring: Keyring, answer: Answer, *, due_after: float) -> Settled:
     generation = connection.execute(
         select(grants.c.generation).where(grants.c.owner == answer.owner)
     ).scalar_one_or_none()
-    anybody = grants.c.consent_id == answer.consent_id
+    anybody = update(grants).where(
+        grants.c.owner == bindparam("of_owner"), grants.c.consent_id == bindparam("of_consent")
+    )
     if generation is not None and models.answers._store(
         connection, keyring, answer, generation, due_after, anybody
     ):
@@ -122,7 +124,9 @@ def _hold(locks: Any, _owner: str) -> Iterator[OwnerLock]:
 
 _REPLACED: dict[str, tuple[tuple[Any, str, object], ...]] = {
     "fence": (
-        (models.attempts, "passed", _passed_but_for_attempts),
+        (models.attempts, "_BEGIN_DUE", _any_due),
+        (models.attempts, "_BEGIN_STALE", _any_stale),
+        (models.attempts, "_BEGIN_STALE_AFTER", _any_stale_after),
         (workers.refresh, "settle", _overwrite),
     ),
     "write": (

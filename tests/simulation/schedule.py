@@ -13,7 +13,6 @@ from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC
-from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -115,18 +114,6 @@ class Stage:
             (models.consent, "secrets", ids),
         ):
             self._undo.enter_context(replaced(module, name, stand_in))
-        # The same expression again instead of an equal one: making them takes SQLAlchemy much time.
-        now = lru_cache(models.session.now)
-        for module in (
-            models.answers,
-            models.attempts,
-            models.consent,
-            models.events,
-            models.grants,
-            models.pausing,
-            models.spares,
-        ):
-            self._undo.enter_context(replaced(module, "now", now))
         return self
 
     def __exit__(self, *_: object) -> None:

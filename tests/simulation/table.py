@@ -43,9 +43,9 @@ class Table(Database):
         # Nothing here has to survive this machine.
         connection.execute("PRAGMA journal_mode=MEMORY")
         connection.execute("PRAGMA synchronous=OFF")
-        connection.create_function("strftime", 3, self._strftime)
+        connection.create_function("strftime", -1, self._strftime)
 
-    def _strftime(self, _form: str, _now: str, plus: str) -> str:
+    def _strftime(self, _form: str, _now: str, plus: str = "0 seconds") -> str:
         return self.world.text(float(plus.split()[0]))
 
     def open(self, world: World, weather: Weather) -> None:
