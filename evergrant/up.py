@@ -140,7 +140,8 @@ def _banner(settings: Settings, *, kept_password: bool) -> str:
     )
     rows = [
         ("Sign-in page", settings.public_url),
-        ("Flower", f"http://{host}:{settings.flower_port}   user operator, {password}"),
+        ("Console", f"{settings.public_url}/operator   {password}"),
+        ("Flower", f"http://{host}:{settings.flower_port}   user operator, the same password"),
     ]
     if settings.uses_sandbox:
         rows.append(
