@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import json as jsonlib
 import logging
+import math
 import os
 import selectors
 import socket
@@ -37,7 +38,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 from fleet.deadline import Deadline, DeadlinePassed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 LIMIT = 262_144
 """The most bytes of a body that are read."""
@@ -111,7 +112,7 @@ class _Flight:
         self.before_send = before_send
         # Bytes off the wire, TLS taken off: room for headers and for the framing of small chunks. It ends
         # what neither the body's limit nor a passed deadline would end, e.g. a flood of "100 Continue".
-        self.allowance = 4 * limit + 131_072
+        self.allowance: float = 4 * limit + 131_072
         self.sent = False
         self.ended = False  # the other side closed its half
         self.hook_error: BaseException | None = None
@@ -561,11 +562,7 @@ def call(
     try:
         deadline.check()
         target, way = session.way(url)
-        request = requests.PreparedRequest()
-        request.method = method
-        request.url = target
-        request.headers = CaseInsensitiveDict(_HEADERS)
-        request.hooks = {}
+        request = _request(method, target, _HEADERS)
         _fill(request, headers, data, json)
         response = session.get_adapter(target).send(request, **way)
         raw = response.raw
@@ -593,6 +590,105 @@ def call(
         raise NotSent(message) from None
     finally:
         _running.flight = outer
+
+
+class Stream:
+    """An answer whose body is still on its way. It must be closed.
+
+    `headers` are pairs, as they came.
+    """
+
+    def __init__(self, raw: Any, flight: _Flight, url: str) -> None:
+        self.status: int = raw.status
+        self.headers: list[tuple[str, str]] = list(raw.headers.iteritems())
+        self._raw = raw
+        self._flight = flight
+        self._url = url
+        self._is_read = False
+        self._ahead = b""
+
+    def peek(self, limit: int, idle: float) -> bytes:
+        """The body's first bytes, `limit` or a little more, which `pieces` brings all the same."""
+        ahead = bytearray()
+        for piece in self.pieces(idle):
+            ahead += piece
+            if len(ahead) >= limit:
+                break
+        self._ahead = bytes(ahead)
+        return self._ahead
+
+    def pieces(self, idle: float) -> Iterator[bytes]:
+        """The body as it comes, undecoded; `idle` is how many seconds each piece may take.
+
+        Raises `OutcomeUnknown` when it breaks off.
+        """
+        if self._ahead:
+            yield self._ahead
+            self._ahead = b""
+        while True:
+            self._flight.deadline = Deadline(idle)
+            outer, _running.flight = _running.flight, self._flight
+            try:
+                piece = self._raw.read1(_PIECE, decode_content=False)
+            except Exception as error:
+                raise OutcomeUnknown(f"{_host(self._url)}: {_words(error)}", status=self.status) from None
+            finally:
+                _running.flight = outer
+            if not piece:
+                self._is_read = True
+                return
+            yield piece
+
+    def close(self) -> None:
+        """Gives the connection back where the body has been read, else ends it."""
+        if not self._is_read:
+            self._raw.close()
+        self._raw.release_conn()
+
+
+def stream(
+    session: requests.Session,
+    method: str,
+    base: str,
+    path: str,
+    *,
+    deadline: Deadline,
+    headers: Mapping[str, str],
+    body: bytes,
+) -> Stream:
+    """Sends a request to the URL `base` + `path` as it is; `deadline` is for the answer's headers to come.
+
+    Raises `NotSent` when nothing left this process, `OutcomeUnknown` when the request did and no answer came.
+    """
+    if not isinstance(session, _Session):
+        raise TypeError("stream needs a session made by fleet.transport.session")
+    flight = _Flight(deadline, None, 0)
+    flight.allowance = math.inf
+    outer, _running.flight = _running.flight, flight
+    try:
+        target, way = session.way(base)
+        request = _request(method, target.rstrip("/") + path, headers)
+        if body or method not in {"GET", "HEAD"}:
+            request.headers["Content-Length"] = str(len(body))
+        request.body = body or None
+        response = session.get_adapter(target).send(request, **way)
+        return Stream(response.raw, flight, base)
+    except NotSent:
+        raise
+    except Exception as error:
+        message = f"{_host(base)}: {_words(error)}"
+        raise (OutcomeUnknown if flight.sent else NotSent)(message) from None
+    finally:
+        _running.flight = outer
+
+
+def _request(method: str, url: str, headers: Mapping[str, str]) -> requests.PreparedRequest:
+    request = requests.PreparedRequest()
+    request.method = method
+    request.url = url
+    request.headers = CaseInsensitiveDict(headers)
+    request.hooks = {}
+    return request
 
 
 def _host(url: str) -> str:

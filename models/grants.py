@@ -201,6 +201,18 @@ def page(
     return [Grant(**row._mapping) for row in connection.execute(query)]
 
 
+# --- what Tesla says of the owner ----------------------------------------------------------------------
+
+
+def correct_region(connection: Connection, grant: Grant, *, region: str, fleet_url: str) -> None:
+    """Notes where the owner lives, unless the owner has signed in anew since `grant` was read."""
+    connection.execute(
+        update(grants)
+        .where(grants.c.owner == grant.owner, grants.c.consent_id == grant.consent_id)
+        .values(region=region, fleet_url=fleet_url)
+    )
+
+
 # --- the sweep's claim --------------------------------------------------------------------------------
 
 

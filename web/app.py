@@ -16,6 +16,7 @@ from flask_wtf.csrf import CSRFProtect
 from fleet.scopes import SCOPES
 from web import health, owner, problems, signin, words
 from web.api.app import ForPrograms, create_api
+from web.api.parts import attach_api, wire_api
 from web.operator import console
 from web.public import AtPublicUrl
 from web.session import cookie_config, owner_of_session
@@ -63,6 +64,8 @@ def create_app(parts: Parts | None = None) -> Flask:
     )
     wired = wire(parts)
     attach(app.extensions, wired)
+    api_parts = wire_api(parts)
+    attach_api(app.extensions, api_parts)
     app.before_request(_name_the_request)  # first: even a form that is refused has a correlation id
     CSRFProtect(app)
     _security_headers(app, settings)
@@ -77,7 +80,7 @@ def create_app(parts: Parts | None = None) -> Flask:
         static=_static(app), relative=words.relative, clock=words.clock, when=words.when
     )
     app.jinja_env.filters["ticks"] = words.ticks
-    split = ForPrograms(app.wsgi_app, create_api(wired).wsgi_app)
+    split = ForPrograms(app.wsgi_app, create_api(wired, api_parts).wsgi_app)
     app.wsgi_app = AtPublicUrl(split, settings.public_url)  # type: ignore[method-assign]
     return app
 

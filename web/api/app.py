@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, g, request
 from flask.sessions import NullSession, SessionInterface
 
+from web import gateway
 from web.api import document, events, owners, problems, tokens
-from web.api.parts import attach_parts
+from web.api.parts import ApiParts, attach_api
 from web.wiring import attach
 
 if TYPE_CHECKING:
@@ -49,17 +50,18 @@ class _App(Flask):
         )
 
 
-def create_api(wiring: Wiring) -> Flask:
+def create_api(wiring: Wiring, parts: ApiParts) -> Flask:
     """The app. It connects to nothing yet."""
     app = _App(__name__, static_folder=None)
     app.logger.setLevel(logging.getLevelName(wiring.settings.log_level))
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
     app.json.sort_keys = False  # type: ignore[attr-defined]
     attach(app.extensions, wiring)
-    attach_parts(app.extensions, wiring.parts)
+    attach_api(app.extensions, parts)
     app.before_request(_name_the_request)
     app.after_request(_finish)
     problems.install(app)
+    gateway.install(app, wiring.settings)
     for operation in OPERATIONS:
         app.add_url_rule(
             PREFIX + operation.path.replace("{", "<").replace("}", ">"),
@@ -79,7 +81,7 @@ def _name_the_request() -> None:
 def _finish(response: Response) -> Response:
     headers = response.headers
     headers["X-Correlation-Id"] = g.correlation_id
-    headers["Cache-Control"] = "no-store"
+    headers.setdefault("Cache-Control", "no-store")
     headers["X-Content-Type-Options"] = "nosniff"
     return response
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from models import grants
@@ -37,13 +38,15 @@ def meets(grant: Grant, min_ttl: float) -> bool:
     return life_left(grant) >= max(min_ttl, LEAST)
 
 
-def fresh(owner: str, grant: Grant | None, min_ttl: float) -> Grant:
+def fresh(owner: str, grant: Grant | None, min_ttl: float, *, seated: bool = False) -> Grant:
     """The grant with an access token that has `min_ttl` seconds left, or as many as can be had; refreshed if
-    it has to be. `grant` is what was read of it. Raises `Refusal`."""
+    it has to be. `grant` is what was read of it, `seated` whether this call has a seat. Raises `Refusal`."""
     grant = alive(owner, grant)
     if meets(grant, min_ttl) or _is_new(grant):
         return grant
-    outcome = api_parts().together.refresh(owner, grant.generation)
+    parts = api_parts()
+    with nullcontext() if seated else parts.seats:
+        outcome = parts.together.refresh(owner, grant.generation)
     good = outcome.result in {Result.REFRESHED, Result.FRESH}
     grant = alive(owner, outcome.grant if good and outcome.grant else read(owner))
     if life_left(grant) < LEAST:

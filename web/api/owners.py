@@ -61,7 +61,9 @@ def refresh(call: Call, body: RefreshBody) -> Refreshed:
     token call before it is too late."""
     grant = alive(call.owner, call.grant)
     stale = grant.generation if body.generation is None else min(body.generation, grant.generation)
-    outcome = api_parts().together.refresh(call.owner, stale)
+    parts = api_parts()
+    with parts.seats:
+        outcome = parts.together.refresh(call.owner, stale)
     match outcome.result:
         case Result.REFRESHED | Result.FRESH:
             pass

@@ -9,7 +9,7 @@ from flask import current_app
 
 from models.api_keys import KeyLookup
 from web.api.rates import Rates
-from web.api.together import Together
+from web.api.together import Seats, Together
 from web.api.uses import LastUses
 
 if TYPE_CHECKING:
@@ -26,16 +26,23 @@ class ApiParts:
     rates: Rates
     uses: LastUses
     together: Together
+    seats: Seats
 
 
-def attach_parts(extensions: dict[str, object], parts: Parts) -> None:
-    """Makes them and hands them to an app, through its `extensions`."""
-    extensions[_KEY] = ApiParts(
+def wire_api(parts: Parts) -> ApiParts:
+    """The API's parts on these. Connects to nothing yet."""
+    return ApiParts(
         keys=KeyLookup(parts.database),
         rates=Rates(),
         uses=LastUses(parts.database),
         together=Together(parts.refresher),
+        seats=Seats(),
     )
+
+
+def attach_api(extensions: dict[str, object], parts: ApiParts) -> None:
+    """Hands them to an app, through its `extensions`."""
+    extensions[_KEY] = parts
 
 
 def api_parts() -> ApiParts:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fleet.errors import Actor
@@ -16,8 +15,6 @@ from web.api.problems import Refusal
 from workers.refresh import Outcome, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from workers.refresh import Refresher
 
 PATIENCE = 20.0
@@ -37,7 +34,6 @@ class Together:
         self._refresher = refresher
         self._lock = threading.Lock()
         self._under_way: dict[tuple[str, int], Future[Outcome]] = {}
-        self._seats = threading.BoundedSemaphore(SEATS)
 
     def refresh(self, owner: str, stale: int) -> Outcome:
         """Has generation `stale` replaced, and waits for that no longer than `PATIENCE`.
@@ -45,16 +41,15 @@ class Together:
         It goes on in a thread of its own, so that nobody's impatience stops it.
         """
         key = (owner, stale)
-        with self.seat():
-            with self._lock:
-                future = self._under_way.get(key)
-                if future is None:
-                    future = self._under_way[key] = Future()
-                    threading.Thread(target=self._run, args=(key, future), name="refresh").start()
-            try:
-                return future.result(PATIENCE)
-            except TimeoutError:
-                return Outcome(Result.IN_FLIGHT)
+        with self._lock:
+            future = self._under_way.get(key)
+            if future is None:
+                future = self._under_way[key] = Future()
+                threading.Thread(target=self._run, args=(key, future), name="refresh").start()
+        try:
+            return future.result(PATIENCE)
+        except TimeoutError:
+            return Outcome(Result.IN_FLIGHT)
 
     def _run(self, key: tuple[str, int], future: Future[Outcome]) -> None:
         owner, stale = key
@@ -71,10 +66,15 @@ class Together:
         with self._lock:
             del self._under_way[key]
 
-    @contextmanager
-    def seat(self) -> Iterator[None]:
-        """A place to wait for Tesla in. Raises `Refusal` when all are taken."""
-        if not self._seats.acquire(blocking=False):
+
+class Seats:
+    """Places to wait for Tesla in; who finds all of them taken gets a `Refusal`."""
+
+    def __init__(self) -> None:
+        self._free = threading.BoundedSemaphore(SEATS)
+
+    def take(self) -> None:
+        if not self._free.acquire(blocking=False):
             raise Refusal(
                 503,
                 "too_many_waiting",
@@ -84,7 +84,12 @@ class Together:
                 turn=Actor.WAIT,
                 retry_in=1,
             )
-        try:
-            yield
-        finally:
-            self._seats.release()
+
+    def leave(self) -> None:
+        self._free.release()
+
+    def __enter__(self) -> None:
+        self.take()
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
