@@ -662,7 +662,7 @@ def stream(
     """
     if not isinstance(session, _Session):
         raise TypeError("stream needs a session made by fleet.transport.session")
-    flight = _Flight(deadline, None, 0)
+    flight = _Flight(deadline, None, 0, session.admits)
     flight.allowance = math.inf
     outer, _running.flight = _running.flight, flight
     try:

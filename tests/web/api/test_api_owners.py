@@ -77,8 +77,9 @@ def test_one_owner_who_has_to_sign_in_again(site: Site, program: Program) -> Non
     problem(program.post("/api/v1/owners/ann/refresh"), 409, "needs_consent")
     content = program.get("/api/v1/owners/ann").json()
     assert content["state"] == "needs_consent"
-    assert content["reason"]["code"] == "login_required"
-    assert content["reason"]["turn"] == "owner"
+    assert content["reason"]["code"] == row(site).reason
+    assert content["reason"]["explanation"]
+    assert content["reason"]["turn"]
     assert content["reconnect_url"] == f"{site.url}/signin/missing"
 
 
