@@ -35,8 +35,8 @@ chaos: $(DEV) ## Break everything under a running product (ARGS="--owners 200 --
 bench: $(DEV) ## Measure what Evergrant costs, into bench/RESULTS.md (ARGS="refresh sweep" picks some)
 	@exec $(BIN)/python -m bench $(ARGS)
 
-screenshots: $(DEV) ## Take the pictures of the README from a running product
-	@PYTHONPATH=. $(BIN)/python docs/screenshots.py
+screenshots: $(DEV) ## Take pictures of each page in each state from a running product (ARGS=folder)
+	@PYTHONPATH=. $(BIN)/python docs/screenshots.py $(ARGS)
 
 lint: $(DEV) ## Check style, types and the direction of imports
 	@$(BIN)/ruff check .

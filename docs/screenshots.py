@@ -1,38 +1,257 @@
-"""Takes the pictures of the README from a running product, so that they stay true: ``make screenshots``."""
+"""Takes pictures of every page in every state from a running product: ``make screenshots``.
+
+They go to a temporary folder (or to the one given), to be looked at; the few of the README and of these
+documents are put here, so that they stay true. What can't be waited for, like three quiet days, is written
+into the table.
+"""
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import sync_playwright
+from sqlalchemy import delete, select, update
 
+from models.events import Kind, events
+from models.grants import NO_ATTEMPT, grants
+from models.session import Database
 from tests.evergrant.running import Running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 HERE = Path(__file__).resolve().parent
 
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1000, "height": 700}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1000, "height": 700}},
+    "phone": {"color_scheme": "light", "viewport": {"width": 360, "height": 740}},
+}
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        running = Running(Path(folder) / "home", SANDBOX_TOKEN_SECONDS="28800")  # noqa: S106
+KEPT = {"owner-many-light": "owner.png"}
+"""Which picture is kept here, under which name: cut to what one sees without scrolling."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A signed-in owner's browsers on a running product, one for each look."""
+
+    running: Running
+    database: Database
+    folder: Path
+    contexts: dict[str, BrowserContext]
+
+    @property
+    def site(self) -> str:
+        return f"http://localhost:{self.running.web_port}"
+
+    def shoot(self, name: str, path: str, prepare: Callable[[Page], object] = lambda _: None) -> None:
+        """The page at `path` in each look. `prepare` does what the state needs once the page is there."""
+        for look, context in self.contexts.items():
+            page = context.new_page()
+            page.goto(self.site + path)
+            prepare(page)
+            page.wait_for_load_state("networkidle")
+            page.screenshot(path=self.folder / f"{name}-{look}.png", full_page=True)
+            if kept := KEPT.get(f"{name}-{look}"):
+                page.screenshot(path=HERE / kept)
+            page.close()
+
+    def once(self, do: Callable[[Page], object]) -> None:
+        """Does it in the first browser."""
+        page = self.contexts["light"].new_page()
+        do(page)
+        page.close()
+
+    def each(self, do: Callable[[Page], object]) -> None:
+        """Does the same in each browser."""
+        for context in self.contexts.values():
+            page = context.new_page()
+            do(page)
+            page.close()
+
+
+# --- what happened ------------------------------------------------------------------------------------
+
+
+def happened(camera: Camera, *what: tuple[Any, ...], **row: Any) -> None:
+    """Writes the owner's history anew: each is a kind, how many hours ago, and, for a failure, why. `row` is
+    what its row holds beside."""
+    now = datetime.now(UTC)
+    with camera.database.write() as connection:
+        owner, newest = connection.execute(select(grants.c.owner, grants.c.generation)).one()
+        connection.execute(delete(events))
+        generation = newest - sum(kind in ROTATIONS for kind, *_ in what)
+        for kind, ago, *why in what:
+            at = now - timedelta(hours=ago)
+            rotated = kind in ROTATIONS
+            generation += rotated
+            connection.execute(
+                events.insert().values(
+                    at=at,
+                    owner=owner,
+                    kind=kind,
+                    reason=why[0] if why else None,
+                    generation=generation,
+                    correlation_id=f"{abs(hash((kind, ago))):016x}"[:16],
+                    access_expires_at=at + timedelta(hours=8) if rotated else None,
+                )
+            )
+        last = now - timedelta(hours=next(ago for kind, ago, *_ in reversed(what) if kind in ROTATIONS))
+        values: dict[str, Any] = {
+            "state": "alive",
+            "reason": None,
+            "connected_at": now - timedelta(hours=what[0][1]),
+            "refreshed_at": last,
+            "access_expires_at": last + timedelta(hours=8),
+            "refresh_at": last + timedelta(hours=6),
+            "retry_at": None,
+            "failures": 0,
+            "last_error": None,
+            "last_error_at": None,
+            "paused_at": None,
+            **NO_ATTEMPT,
+        }
+        connection.execute(update(grants).values(**values | row))
+
+
+ROTATIONS = (Kind.CONNECTED, Kind.REFRESHED, Kind.SPARE_USED)
+QUIET = ((Kind.CONNECTED, 49.1), *((Kind.REFRESHED, 49.1 - 6.1 * turn) for turn in range(1, 9)))
+
+
+def ago(hours: float) -> datetime:
+    return datetime.now(UTC) - timedelta(hours=hours)
+
+
+# --- the pages ----------------------------------------------------------------------------------------
+
+
+def strangers(camera: Camera) -> None:
+    """What everybody sees."""
+    camera.shoot("landing-empty", "/")
+    camera.shoot("problem-404", "/nothing-here")
+    camera.shoot("problem-old-link", "/callback?state=made-up&code=x")
+
+
+def denies(page: Page, site: str) -> None:
+    page.goto(f"{site}/signin")
+    page.get_by_role("button", name="Deny").click()
+    page.wait_for_url("**/callback**")
+
+
+def owners(camera: Camera) -> None:
+    """What an owner sees."""
+    camera.shoot("problem-denied", "/", lambda page: denies(page, camera.site))
+    camera.each(lambda page: sign_in(page, camera.site))
+    camera.shoot("landing-signed-in", "/")
+    camera.shoot("owner-one", "/owner", cars)
+    camera.once(lambda page: refresh_often(page, camera.site))
+    happened(camera, *QUIET)
+    camera.shoot("owner-many", "/owner", cars)
+    camera.shoot("owner-refreshed", "/owner", refresh)
+    failed = (Kind.WAITING, 0.4, "tesla_failed"), (Kind.WAITING, 0.2, "tesla_failed")
+    late = {"last_error": "tesla_failed", "failures": 2, "retry_at": ago(-0.02), "refresh_at": ago(0.4)}
+    happened(camera, *QUIET[:-1], *failed, **late | {"last_error_at": ago(0.2)})
+    camera.shoot("owner-waiting", "/owner", cars)
+    dead = {"state": "needs_consent", "reason": "login_required", "refresh_at": None}
+    ended = (Kind.NEEDS_CONSENT, 31, "login_required")
+    happened(camera, *QUIET[:3], ended, **dead | {"last_error_at": ago(31)})
+    camera.shoot("owner-ended", "/owner", cars)
+    happened(camera, *QUIET, (Kind.PAUSED, 0.05), paused_at=ago(0.05))
+    camera.shoot("owner-paused", "/owner", cars)
+    happened(camera, *QUIET)
+    camera.shoot("owner-stale", "/owner", lose)
+    with camera.database.write() as connection:
+        connection.execute(update(grants).values(scopes="openid offline_access user_data"))
+    camera.shoot("owner-missing-scopes", "/owner", cars)
+    camera.shoot("owner-cars-without-scripts", "/owner/cars")
+    camera.shoot("owner-ask-disconnect", "/owner/disconnect")
+    camera.shoot("owner-ask-erase", "/owner/erase")
+    happened(camera, *QUIET, (Kind.DISCONNECTED, 0.1), state="disconnected", **GONE)
+    camera.shoot("owner-disconnected", "/owner")
+    with camera.database.write() as connection:
+        connection.execute(delete(events))
+        connection.execute(delete(grants))
+    camera.shoot("owner-empty", "/owner")
+
+
+GONE = {"access_token": None, "refresh_token": None, "access_expires_at": None, "refresh_at": None}
+
+
+def sign_in(page: Page, site: str) -> None:
+    page.goto(f"{site}/signin")
+    page.get_by_label("Volta Moreau").check()
+    page.get_by_role("button", name="Allow").click()
+    page.wait_for_url(f"{site}/owner")
+
+
+def cars(page: Page) -> None:
+    page.locator("#cars .asking").wait_for(state="detached")
+
+
+def refresh_often(page: Page, site: str) -> None:
+    """So that the generation is that of somebody who has been here for a while."""
+    for _ in QUIET:
+        page.goto(f"{site}/owner")
+        refresh(page)
+
+
+def refresh(page: Page) -> None:
+    page.get_by_role("button", name="Refresh now").click()
+    page.get_by_role("status").wait_for()
+    cars(page)
+
+
+def lose(page: Page) -> None:
+    """The live connection breaks."""
+    cars(page)
+    page.route("**/owner/live", lambda route: route.abort())
+    for _ in range(2):
+        with page.expect_event("requestfailed"):
+            page.evaluate("document.body.dispatchEvent(new Event('look'))")
+    page.locator("#lost:not(:empty)").wait_for()
+
+
+# --- the camera ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def opened(browser: Browser) -> Iterator[dict[str, BrowserContext]]:
+    contexts = {look: browser.new_context(**how, device_scale_factor=1.5) for look, how in LOOKS.items()}
+    try:
+        yield contexts
+    finally:
+        for context in contexts.values():
+            context.close()
+
+
+def main(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
+        running = Running(Path(home) / "home", SANDBOX_TOKEN_SECONDS="28800")  # noqa: S106
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         try:
             running.wait_for_banner()
-            _shoot(f"http://localhost:{running.web_port}")
+            database = Database(f"sqlite:///{running.home / 'evergrant.db'}")
+            with opened(browser) as contexts:
+                camera = Camera(running, database, folder, contexts)
+                strangers(camera)
+                owners(camera)
+            database.close()
         finally:
+            browser.close()
             running.end()
 
 
-def _shoot(site: str) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 900, "height": 560}, device_scale_factor=1.5)
-        page.goto(f"{site}/signin")
-        page.get_by_role("button", name="Allow").click()
-        page.get_by_role("button", name="Refresh now").click()
-        page.goto(f"{site}/owner")
-        page.screenshot(path=HERE / "owner.png")
-        browser.close()
-
-
 if __name__ == "__main__":
-    main()
+    target = Path(sys.argv[1]) if sys.argv[1:] else Path(tempfile.mkdtemp(prefix="evergrant-pictures-"))
+    target.mkdir(parents=True, exist_ok=True)
+    main(target)
+    sys.stdout.write(f"{len(list(target.glob('*.png')))} pictures in {target}\n")

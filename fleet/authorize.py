@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from fleet.deadline import Deadline
 
 
+CONSENT_PAGE = "https://accounts.tesla.com/account-settings/security?tab=tpty-apps"
+"""Where an owner sees which apps may use the Tesla account, and takes that back: the tab "Third Party Apps"
+of the Account Security page, to which Tesla's developer pages send for it ("Virtual Keys for Third-Party
+Applications", how access is revoked)."""
+
+
 @dataclass(frozen=True, repr=False)
 class SignIn:
     """One sign-in under way. All four are secrets of this one browser until it ends."""

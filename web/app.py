@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, g, make_response, render_template, request, url_for
+from flask import Flask, g, request, url_for
 from flask_talisman import Talisman
 from flask_wtf.csrf import CSRFProtect
 
-from fleet.scopes import SCOPES
-from web import health, owner, problems, signin, words
+from web import cars, health, landing, owner, problems, signin, words
 from web.api.app import ForPrograms, create_api
 from web.api.parts import attach_api, wire_api
 from web.operator import console
 from web.public import AtPublicUrl
-from web.session import cookie_config, owner_of_session
-from web.wiring import attach, wire, wiring
+from web.session import cookie_config
+from web.wiring import attach, wire
 
 if TYPE_CHECKING:
     from flask import Response
@@ -70,9 +69,10 @@ def create_app(parts: Parts | None = None) -> Flask:
     CSRFProtect(app)
     _security_headers(app, settings)
     problems.install(app)
-    app.register_blueprint(_pages())
+    app.register_blueprint(landing.blueprint)
     app.register_blueprint(signin.blueprint)
     app.register_blueprint(owner.blueprint)
+    app.register_blueprint(cars.blueprint)
     app.register_blueprint(console())
     app.register_blueprint(health.blueprint(parts))
     app.after_request(_finish)
@@ -129,24 +129,3 @@ def _static(app: Flask) -> Any:
         if path.is_file()
     }
     return lambda name: url_for("static", filename=name, v=versions[name])
-
-
-def _pages() -> Blueprint:
-    pages = Blueprint("pages", __name__)
-
-    @pages.get("/")
-    def landing() -> Response:
-        """What this is, what is asked for and why, and the one button."""
-        settings = wiring().settings
-        page = render_template(
-            "landing.html",
-            signed_in=owner_of_session() is not None,
-            asked=settings.tesla_scopes.split(),
-            scopes=SCOPES,
-            sandbox=settings.uses_sandbox,
-        )
-        response = make_response(page)
-        signin.give_browser_cookie(response)
-        return response
-
-    return pages

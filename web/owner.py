@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import io
+import json
 from datetime import UTC, datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
 
-from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from flask import Blueprint, flash, g, redirect, render_template, request, send_file, url_for
 from sqlalchemy.exc import SQLAlchemyError
 
+from fleet.authorize import CONSENT_PAGE
 from fleet.errors import Actor
 from fleet.regions import REGIONS
 from fleet.scopes import SCOPES, missing
 from models import consent, events, grants, pulses
 from models.events import Kind
+from models.export import export as everything
 from web.problems import Problem
 from web.sentence import cause_of, sentence
 from web.session import end_session, owner_of_session, signin_is_stored, signin_waits
 from web.timeline import EVENTS, outcome, timeline
 from web.wiring import wiring
-from web.words import duration
+from web.words import duration, exact
 from workers.refresh import Result
 from workers.watch import silence
 
@@ -120,8 +125,18 @@ def _shown(owner: str) -> dict[str, Any]:
         "regions": REGIONS,
         "scopes": SCOPES,
         "granted": grant.scopes.split() if grant else (),
-        "missing": missing(grant.requested_scopes.split(), grant.scopes.split()) if grant else (),
+        "missing": missing(wired.settings.tesla_scopes.split(), grant.scopes.split()) if grant else (),
+        "at_tesla": _at_tesla(owner),
     }
+
+
+def _at_tesla(owner: str) -> str:
+    """Where Tesla shows the owner which apps may use the account; of the sandbox, the page that plays it."""
+    settings = wiring().settings
+    if not settings.uses_sandbox:
+        return CONSENT_PAGE
+    sandbox = urlsplit(settings.endpoint("tesla_authorize_url"))
+    return f"{sandbox.scheme}://{sandbox.netloc}/?{urlencode({'q': owner})}"
 
 
 def _pause() -> Cause | None:
@@ -169,6 +184,30 @@ def _said(outcome: Outcome) -> str:
             return "There is no grant to refresh."
         case Result.PAUSED:
             return "Not refreshed: the operator has paused it. It goes on when the operator resumes it."
+
+
+# --- the owner's data ---------------------------------------------------------------------------------
+
+
+@blueprint.get("/export")
+@signed_in
+def export(owner: str) -> Response:
+    """All that is kept about the owner, as a file; the tokens are not in it."""
+    with wiring().parts.database.read() as connection:
+        kept = everything(connection, owner)
+    now = datetime.now(UTC)
+    content = {"exported_at": now, "owner": owner, "kept": kept}
+    text = json.dumps(content, default=_written, indent=2, ensure_ascii=False)
+    return send_file(
+        io.BytesIO(text.encode()),
+        "application/json",
+        as_attachment=True,
+        download_name=f"evergrant-{now:%Y-%m-%d}.json",
+    )
+
+
+def _written(value: object) -> str:
+    return exact(value) if isinstance(value, datetime) else str(value)
 
 
 # --- the owner's word ---------------------------------------------------------------------------------

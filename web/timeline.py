@@ -149,6 +149,13 @@ def timeline(
     grant: Grant | None, events: Sequence[Event], now: datetime, *, small: bool = False
 ) -> Timeline | None:
     """The strip of this grant; `events` are its last ones, newest first. None when nothing happened yet."""
+    return lay_out(events, _due(grant), now, small=small)
+
+
+def lay_out(
+    events: Sequence[Event], due: datetime | None, now: datetime, *, small: bool = False
+) -> Timeline | None:
+    """The same for a grant whose next refresh is `due`."""
     oldest_first = list(reversed(events))
     drawn = [event for event in oldest_first if outcome(event.kind).shape]
     if not drawn:
@@ -156,7 +163,6 @@ def timeline(
     lives = _lives(oldest_first)[-(LIVES_SMALL if small else LIVES) :]
     start = min(drawn[-1].at, *(life.born for life in lives)) if lives else drawn[0].at
     drawn = [event for event in drawn if event.at >= start]
-    due = _due(grant)
     ends = [now, *(life.ends for life in lives[-1:]), *([due] if due else [])]
     scale = _Scale(start, max(ends))
     return Timeline(

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-def duration(seconds: float) -> str:
-    """``42 s``, ``3 min``, ``5 h 57 min``, ``2 d 4 h``; nothing below 0."""
+def duration(seconds: float, *, brief: bool = False) -> str:
+    """``42 s``, ``3 min``, ``5 h 57 min``, ``2 d 4 h``; `brief` is ``36 h``, ``2 d``; nothing below 0."""
     whole = max(int(seconds), 0)
     if whole < 60:
         return f"{whole} s"
     minutes = whole // 60
     if minutes < 60:
         return f"{minutes} min"
+    if brief:
+        return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // (24 * 60)} d"
     if minutes < 24 * 60:
         return _two(minutes // 60, "h", minutes % 60, "min")
     return _two(minutes // (24 * 60), "d", minutes // 60 % 24, "h")
@@ -34,15 +36,15 @@ def exact(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def relative(moment: datetime, now: datetime) -> Markup:
+def relative(moment: datetime, now: datetime, *, brief: bool = False) -> Markup:
     """``3 min ago`` or ``in 5 h 57 min``, with the exact time in the tag and on hover."""
     seconds = (moment - now).total_seconds()
     if abs(seconds) < 1:
         text = "just now"
     elif seconds < 0:
-        text = f"{duration(-seconds)} ago"
+        text = f"{duration(-seconds, brief=brief)} ago"
     else:
-        text = f"in {duration(seconds)}"
+        text = f"in {duration(seconds, brief=brief)}"
     return time_tag(moment, text)
 
 
