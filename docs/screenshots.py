@@ -201,7 +201,8 @@ def refresh_often(page: Page, site: str) -> None:
     """So that the generation is that of somebody who has been here for a while."""
     for _ in QUIET:
         page.goto(f"{site}/owner")
-        refresh(page)
+        page.get_by_role("button", name="Refresh now").click()
+        page.get_by_role("status").wait_for()
 
 
 def refresh(page: Page) -> None:

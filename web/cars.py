@@ -15,9 +15,10 @@ from limits import parse
 
 from fleet.deadline import Deadline
 from fleet.errors import CAUSES, TeslaError, scrub
+from fleet.scopes import SCOPES
 from models import grants
 from models.crypto import Unopenable
-from web.session import owner_of_session
+from web.owner import signed_in
 from web.wiring import wiring
 from workers.refresh import KEY_MISSING
 
@@ -64,12 +65,10 @@ class Look:
 
 
 @blueprint.get("/owner/cars")
-def page() -> tuple[str, dict[str, str]] | str:
+@signed_in
+def page(owner: str) -> str:
     """Asks Tesla, and shows what it says: a part of the owner's page, or a page."""
-    owner = owner_of_session()
     part = "HX-Request" in request.headers
-    if owner is None:
-        return "", {"HX-Refresh": "true"}
     return render_template("cars_part.html" if part else "cars.html", look=look(owner))
 
 
@@ -98,9 +97,10 @@ def _token(grant: Grant | None) -> tuple[str | None, str | Cause]:
     if grant is None or grant.sealed_access_token is None:
         return None, "Evergrant holds no token of yours, so it can’t ask."
     if grant.access_expires_at is None or grant.access_expires_at <= grant.read_at:
-        return None, "The access token has run out. The next refresh brings a new one."
+        comes = "next refresh" if grant.state == grants.State.ALIVE else "next sign-in"
+        return None, f"The access token has run out. The {comes} brings a new one."
     if NEEDED not in grant.scopes.split():
-        return None, CAUSES["missing_scopes"]
+        return None, f"You did not grant “{SCOPES[NEEDED].title}”, so Tesla does not name your cars."
     try:
         return grant.access_token(wiring().parts.keyring), ""
     except Unopenable:

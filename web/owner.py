@@ -9,7 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-from flask import Blueprint, flash, g, redirect, render_template, request, send_file, url_for
+from flask import Blueprint, flash, g, make_response, redirect, render_template, request, send_file, url_for
 from sqlalchemy.exc import SQLAlchemyError
 
 from fleet.authorize import CONSENT_PAGE
@@ -52,11 +52,14 @@ SHOWN = 20
 
 
 def signed_in(view: Callable[[str], str | Response]) -> Callable[[], str | Response]:
-    """Gives the view the owner who is signed in; sends everybody else to the start page."""
+    """Gives the view the owner who is signed in; sends everybody else to the start page. Where a part of a
+    page asks, the whole page is what goes there."""
 
     @wraps(view)
     def checked() -> str | Response:
         owner = owner_of_session()
+        if owner is None and "HX-Request" in request.headers:
+            return make_response("", {"HX-Refresh": "true"})
         if owner is None:
             flash("You are not signed in here. Sign in to see your page.")
             return redirect(url_for("pages.landing"), 303)
@@ -95,12 +98,10 @@ def page(owner: str) -> str:
 
 
 @blueprint.get("/live")
-def live() -> tuple[str, dict[str, str]]:
-    """What on the page changes by itself. For who is not signed in any more, the whole page is asked anew."""
-    owner = owner_of_session()
-    if owner is None:
-        return "", {"HX-Refresh": "true"}
-    return render_template("owner_live.html", **_shown(owner)), {}
+@signed_in
+def live(owner: str) -> str:
+    """What on the page changes by itself."""
+    return render_template("owner_live.html", **_shown(owner))
 
 
 def _shown(owner: str) -> dict[str, Any]:
@@ -250,6 +251,7 @@ def ask_erase(_owner: str) -> str:
         explanation="Tesla will no longer let Evergrant refresh it, and it can’t be undone. "
         "The tokens, the grant and its history go.",
         label="Erase everything",
+        danger=True,
         target="owner.erase",
     )
 

@@ -109,6 +109,11 @@ _HTTP = {
         "The request is larger than anything this page needs.",
         "Go back and try again.",
     ),
+    429: (
+        "That was too often",
+        "It was asked for more often than it may be. Nothing was done.",
+        "Try again in a minute.",
+    ),
 }
 
 
@@ -168,11 +173,12 @@ def _http(error: HTTPException) -> Response | HTTPException:
     title, explanation, repair = _HTTP.get(
         status, (error.name, "The web server could not do this.", "Go back and try again.")
     )
-    response = show(Problem(f"http_{status}", status, Actor.OWNER, title, explanation, repair))
-    if error.response is None and status == 405:
+    actor = Actor.WAIT if status == 429 else Actor.OWNER
+    response = show(Problem(f"http_{status}", status, actor, title, explanation, repair))
+    if error.response is None:
         for name, value in error.get_headers():
-            if name == "Allow":
-                response.headers["Allow"] = value
+            if name in {"Allow", "Retry-After"}:
+                response.headers[name] = value
     return response
 
 

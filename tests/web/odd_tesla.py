@@ -35,6 +35,8 @@ class OddTesla:
         self.key = ECKey.generate_key("P-256", {"kid": "k1", "use": "sig"})
         self.other_key = ECKey.generate_key("P-256", {"kid": "k1", "use": "sig"})
         self.issued: list[str] = []
+        self.access_tokens: list[str] = []
+        self.bearers: list[str] = []
         self.forms: list[dict[str, str]] = []
         self.nonce = ""
         self.reset()
@@ -44,6 +46,8 @@ class OddTesla:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                if "Authorization" in self.headers:
+                    tesla.bearers.append(self.headers["Authorization"].removeprefix("Bearer "))
                 self.answer(tesla.get(urlsplit(self.path).path))
 
             def do_POST(self) -> None:
@@ -78,6 +82,7 @@ class OddTesla:
         self.region: Callable[[], Reply | None] = lambda: json_reply(
             200, {"response": {"region": "eu", "fleet_api_base_url": f"{self.url}/eu"}}
         )
+        self.vehicles: Callable[[], Reply | None] = lambda: json_reply(404, {})
 
     def get(self, path: str) -> Reply | None:
         if path == "/auth/.well-known/openid-configuration":
@@ -86,6 +91,8 @@ class OddTesla:
             return json_reply(200, {"keys": [self.key.as_dict(private=False)]})
         if path.endswith("/api/1/users/region"):
             return self.region()
+        if path.endswith("/api/1/vehicles"):
+            return self.vehicles()
         return json_reply(404, {})
 
     def sign(self, claims: dict[str, Any], key: ECKey | None = None) -> str:
@@ -105,10 +112,10 @@ class OddTesla:
         now = int(time.time())
         refresh = f"EU_refresh_{base64.urlsafe_b64encode(bytes(str(time.monotonic_ns()), 'ascii')).decode()}"
         self.issued.append(refresh)
+        access = self.sign({"sub": sub, "scp": scopes.split(), "iat": now, "exp": now + expires_in})
+        self.access_tokens.append(access)
         answer = {
-            "access_token": self.sign(
-                {"sub": sub, "scp": scopes.split(), "iat": now, "exp": now + expires_in}
-            ),
+            "access_token": access,
             "refresh_token": refresh,
             "id_token": self.id_token(sub=sub),
             "token_type": "Bearer",

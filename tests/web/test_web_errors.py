@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from werkzeug.exceptions import TooManyRequests
 
 import web
 
@@ -77,6 +78,18 @@ def test_a_request_that_is_too_large(lite: Site) -> None:
     response = browser.press("/owner", "/owner/refresh", much="x" * 100_000)
     assert response.status_code == 413
     assert "That is too much" in response.text
+
+
+def test_what_is_asked_for_too_often(lite: Site) -> None:
+    def too_often() -> str:
+        raise TooManyRequests(retry_after=7)
+
+    lite.app.view_functions["pages.landing"] = too_often
+    response = lite.browser().get("/")
+    assert response.status_code == 429
+    assert response.headers["Retry-After"] == "7"
+    assert "That was too often" in response.text
+    assert "Nobody’s turn: wait" in response.text
 
 
 def test_a_fault_of_our_own_shows_no_trace(lite: Site) -> None:

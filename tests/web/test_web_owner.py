@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import LargeBinary, select, update
 
+from fleet.authorize import CONSENT_PAGE
 from models import events, grants, pulses
 from models.grants import grants as table
-from models.session import now
+from models.session import metadata, now
 from tests.web.odd_tesla import json_reply
+from web import owner as owner_page
 
 if TYPE_CHECKING:
     from tests.web.odd_tesla import OddTesla, Reply
@@ -210,3 +213,70 @@ def test_who_is_not_signed_in_is_told(lite: Site) -> None:
     browser = lite.browser()
     assert browser.get("/owner").headers["Location"] == "/"
     assert "You are not signed in here" in browser.get("/").text
+
+
+def test_export_is_everything_but_the_tokens(site: Site, owner: Browser) -> None:
+    for _ in range(owner_page.SHOWN + 2):
+        owner.press("/owner", "/owner/refresh")
+    response = owner.get("/owner/export")
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["Content-Disposition"].startswith("attachment; filename=evergrant-")
+    export = response.json()
+    assert export["owner"] == "owner-1"
+    (grant,) = export["kept"]["grants"]
+    assert grant["generation"] == owner_page.SHOWN + 2
+    assert grant["scopes"] == "openid offline_access vehicle_device_data"
+    kinds = [event["kind"] for event in export["kept"]["events"]]
+    assert kinds[0] == "connected"
+    assert kinds.count("refreshed") == owner_page.SHOWN + 2
+    # All tables that keep anything by owner, all columns but those that are sealed.
+    tables = {table.name: table for table in metadata.tables.values() if "owner" in table.c}
+    assert set(export["kept"]) == set(tables)
+    sealed = {column.name for column in table.c if isinstance(column.type, LargeBinary)}
+    assert sealed == {"access_token", "refresh_token", "previous_refresh_token"}
+    assert set(grant) == {column.name for column in table.c} - sealed
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", grant["access_expires_at"])
+    for token in site.tesla.issued:
+        assert token not in response.text
+
+
+def test_export_knows_only_the_owner(lite: Site) -> None:
+    first, second = lite.browser(), lite.browser()
+    first.sign_in()
+    second.sign_in(sub="owner-2")
+    assert "owner-2" not in first.get("/owner/export").text
+
+
+def test_what_is_missing_is_what_would_be_asked_for_now(site: Site) -> None:
+    browser = site.browser()
+    browser.sign_in(scopes="openid offline_access vehicle_device_data")
+    page = browser.get("/owner").text
+    assert '<a class="button" href="/signin/missing">Grant what is missing</a>' in page
+    assert re.search(r'<tr class="off"><th scope="row">Vehicle location</th><td><strong>Not granted.', page)
+    browser.sign_in(scopes=site.parts.settings.tesla_scopes)
+    page = browser.get("/owner").text
+    assert "Grant what is missing" not in page
+    assert "<strong>Not granted.</strong>" not in page
+
+
+def test_the_live_part_is_the_page_without_its_frame(site: Site, owner: Browser) -> None:
+    part, page = owner.get("/owner/live").text, owner.get("/owner").text
+    assert part.strip().startswith('<div id="live" hx-get="/owner/live" hx-trigger="every 10s, ')
+    assert "<html" not in part
+    headings = re.findall(r"<h\d id=\S+ class=|<h2[^>]*>[^<]*", part)
+    assert len(headings) == 6
+    assert re.findall(r"<h\d id=\S+ class=|<h2[^>]*>[^<]*", page)[: len(headings)] == headings
+    change(site, attempt_id="a", attempt_started_at=now(), attempt_deadline=now(20))
+    assert 'hx-trigger="every 2s, look from:body"' in owner.get("/owner/live").text
+
+
+def test_where_tesla_keeps_its_side(site: Site, owner: Browser) -> None:
+    assert f'href="{CONSENT_PAGE.replace("&", "&amp;")}"' in owner.get("/owner").text
+
+
+def test_a_paused_grant_offers_no_refresh(site: Site, owner: Browser) -> None:
+    change(site, paused_at=now())
+    page = owner.get("/owner").text
+    assert "<strong>Paused</strong> by the operator" in page
+    assert "Refresh now" not in page
+    assert "Next refresh" not in page

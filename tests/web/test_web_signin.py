@@ -64,7 +64,7 @@ def test_a_sign_in_is_stored(site: Site, tesla: OddTesla) -> None:
     page = browser.get("/owner").text
     assert "Alive." in page
     assert "Vehicle location" in page
-    assert "Not granted. State of charge" in page
+    assert "<strong>Not granted.</strong> State of charge" in page
 
 
 def test_the_region_is_not_worth_a_failed_sign_in(lite: Site, tesla: OddTesla) -> None:
