@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import NoReturn
 
 import click
 
+from evergrant.exits import EXPLAINED, Exit
+from evergrant.export import export
 from evergrant.keys import keys
+from evergrant.owners import owners, token
 from evergrant.refusal import RefusalError
+from evergrant.webhooks import webhooks
 from settings import SettingsError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXPLAINED)
 def cli() -> None:
     """Keeps Tesla owners' consent alive."""
 
@@ -44,25 +50,8 @@ def run(name: str) -> None:
     become(name)
 
 
-cli.add_command(keys)
-
-
-@cli.group()
-def owners() -> None:
-    """Look after owners' grants."""
-
-
-@owners.command()
-@click.argument("owner")
-@click.option("--wait", default=30.0, show_default=True, help="Seconds to wait for another process's result.")
-def refresh(owner: str, wait: float) -> None:
-    """Refresh the grant of OWNER (Tesla's id of the account) now. Exit code 1 when that did not work."""
-    from evergrant import owners as work
-
-    outcome = work.refresh(owner, wait=wait)
-    click.echo(work.sentence(outcome), err=outcome.result not in work.GOOD)
-    if outcome.result not in work.GOOD:
-        sys.exit(1)
+for command in (owners, token, keys, webhooks, export):
+    cli.add_command(command)
 
 
 def main() -> None:
@@ -70,10 +59,23 @@ def main() -> None:
     try:
         cli.main(prog_name="evergrant", standalone_mode=False)
     except (SettingsError, RefusalError) as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
+        _refuse(error)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except BrokenPipeError:  # who read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.FAILED)
+    except ValueError as error:
+        from models.crypto import BadKeys
+
+        if not isinstance(error, BadKeys):
+            raise
+        _refuse(error)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    click.echo(str(error), err=True)
+    sys.exit(Exit.REFUSED)

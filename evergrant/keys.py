@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from evergrant.refusal import RefusalError
+from evergrant.exits import Exit
+from evergrant.terminal import as_json, connected, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import Connection
 
     from models.api_keys import ApiKey
 
 SCOPES = ("tokens:read", "owners:read", "owners:write", "gateway")
 """As `models.api_keys.Scope` has them; that is not loaded to show the help."""
-
-as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
 @click.group()
@@ -69,7 +65,7 @@ def create(
             f"at most {api_keys.LONGEST_NAME} characters, all printable", param_hint="NAME"
         )
 
-    with _connected(writes=True) as connection:
+    with connected(writes=True) as connection:
         key, text = api_keys.create(
             connection,
             name=name,
@@ -91,7 +87,7 @@ def list_(as_json: bool) -> None:
     """List the keys, the newest first."""
     from models import api_keys
 
-    with _connected(writes=False) as connection:
+    with connected() as connection:
         found = [(key, _owners(connection, key)) for key in api_keys.latest(connection)]
     if as_json:
         click.echo(json.dumps([_described(key, owners) for key, owners in found], indent=2))
@@ -99,25 +95,25 @@ def list_(as_json: bool) -> None:
     if not found:
         click.echo("There are no keys. Make one: evergrant keys create NAME --scope tokens:read")
         return
-    from rich.console import Console
-    from rich.table import Table
+    print_table(
+        ("Id", "Name", "Scopes", "Owners", "State", "Last use"), [_row(key, owners) for key, owners in found]
+    )
 
-    table = Table("Id", "Name", "Scopes", "Owners", "State", "Last use", box=None, pad_edge=False)
-    for key, owners in found:
-        used = f"{key.last_used_at:%Y-%m-%d %H:%M} UTC" if key.last_used_at else "never"
-        good_for = "all" if owners is None else ", ".join(owners[:3]) + (", …" if len(owners) > 3 else "")
-        table.add_row(key.id, key.name, key.scopes, good_for, _state(key), used)
-    Console(soft_wrap=not sys.stdout.isatty(), markup=False, highlight=False).print(table)
+
+def _row(key: ApiKey, owners: list[str] | None) -> tuple[str, ...]:
+    used = f"{key.last_used_at:%Y-%m-%d %H:%M} UTC" if key.last_used_at else "never"
+    good_for = "all" if owners is None else ", ".join(owners[:3]) + (", …" if len(owners) > 3 else "")
+    return key.id, key.name, key.scopes, good_for, _state(key), used
 
 
 @keys.command()
 @click.argument("key", metavar="ID")
 @as_json
 def revoke(key: str, as_json: bool) -> None:
-    """End the key with this ID, from its next use on. Exit code 1 when no such key is good."""
+    """End the key with this ID, from its next use on. Exit code 3 when no such key is good."""
     from models import api_keys
 
-    with _connected(writes=True) as connection:
+    with connected(writes=True) as connection:
         done = api_keys.revoke(connection, key)
     if as_json:
         click.echo(json.dumps({"id": key, "revoked": done}))
@@ -126,24 +122,7 @@ def revoke(key: str, as_json: bool) -> None:
     else:
         click.echo(f"No key with the id {key} is good; `evergrant keys list` shows all.", err=True)
     if not done:
-        sys.exit(1)
-
-
-@contextmanager
-def _connected(*, writes: bool) -> Iterator[Connection]:
-    from sqlalchemy.exc import DBAPIError
-
-    from workers.parts import parts
-
-    database = parts().database
-    try:
-        with database.write() if writes else database.read() as connection:
-            yield connection
-    except DBAPIError as error:
-        raise RefusalError(
-            f"The database can't be used: {error.orig}. Its address is DATABASE_URL; "
-            "`evergrant migrate` brings it to the newest schema."
-        ) from None
+        sys.exit(Exit.NOT_FOUND)
 
 
 def _owners(connection: Connection, key: ApiKey) -> list[str] | None:

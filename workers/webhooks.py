@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import secrets
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,12 +22,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from standardwebhooks import Webhook
 
 from fleet.deadline import Deadline
-from fleet.errors import CAUSES, retry_after
+from fleet.errors import retry_after
 from fleet.transport import NotSent, OutcomeUnknown, call, session
 from models import webhooks
 from models.crypto import Unopenable
 from models.events import Kind, record
-from workers.refresh import KEY_MISSING
+from workers.refresh import cause_of
 
 if TYPE_CHECKING:
     from threading import Event
@@ -115,7 +116,7 @@ def _is_public(address: str) -> bool:
 
 def body(delivery: Delivery, public_url: str) -> str:
     """The message, as JSON: `type`, `timestamp` and `data`, the same however often it is sent."""
-    cause = KEY_MISSING if delivery.reason == KEY_MISSING.code else CAUSES.get(delivery.reason or "")
+    cause = cause_of(delivery.reason or "")
     data: dict[str, Any] = {
         "owner": delivery.owner,
         "reason": delivery.reason,
@@ -253,6 +254,13 @@ class Deliverer:
         )
         return False
 
+    def test(self, to: Endpoint) -> Reply:
+        """Sends a message that tells of nothing."""
+        text = json.dumps(
+            {"type": "webhook.test", "timestamp": _exact(to.read_at), "data": {"endpoint": to.id}}
+        )
+        return self.send(to, f"msg_{secrets.token_hex(12)}", text)
+
     def send(self, to: Endpoint, message: str, text: str) -> Reply:
         """One signed call, whatever is due."""
         if (refusal := self.places.refusal(to.url)) is not None:
@@ -284,14 +292,14 @@ class Deliverer:
         return max(random.uniform(ceiling / 2, ceiling), asked or 0)  # noqa: S311 - jitter
 
 
-def sign(secrets: list[str], message: str, at: datetime, text: str) -> dict[str, str]:
+def sign(keys: list[str], message: str, at: datetime, text: str) -> dict[str, str]:
     """The headers of the Standard Webhooks convention; each secret signs."""
     # The time is the database's, like all others; that of the call itself is at most a turn later.
     return {
         "Content-Type": "application/json",
         "webhook-id": message,
         "webhook-timestamp": str(int(at.timestamp())),
-        "webhook-signature": " ".join(Webhook(secret).sign(message, at, text) for secret in secrets),
+        "webhook-signature": " ".join(Webhook(secret).sign(message, at, text) for secret in keys),
     }
 
 

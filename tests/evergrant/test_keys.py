@@ -68,7 +68,7 @@ def test_a_key_is_made_listed_and_revoked(line: Line) -> None:
     assert key.rpartition("_")[2] not in listed
     line.run("revoke", use.key.id)
     assert "revoked" in line.run("list").stdout
-    assert use.key.id in line.run("revoke", use.key.id, code=1).stderr
+    assert use.key.id in line.run("revoke", use.key.id, code=3).stderr
 
 
 def test_for_programs_it_speaks_json(line: Line) -> None:

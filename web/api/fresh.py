@@ -42,7 +42,7 @@ def fresh(owner: str, grant: Grant | None, min_ttl: float, *, seated: bool = Fal
     """The grant with an access token that has `min_ttl` seconds left, or as many as can be had; refreshed if
     it has to be. `grant` is what was read of it, `seated` whether this call has a seat. Raises `Refusal`."""
     grant = alive(owner, grant)
-    if meets(grant, min_ttl) or _is_new(grant):
+    if meets(grant, min_ttl) or is_new(grant):
         return grant
     parts = api_parts()
     with nullcontext() if seated else parts.seats:
@@ -79,7 +79,8 @@ def not_now(owner: str, outcome: Outcome) -> Refusal:
     return waiting(cause, outcome.retry_in)
 
 
-def _is_new(grant: Grant) -> bool:
+def is_new(grant: Grant) -> bool:
+    """Whether its access token has so much of its life left that another would not be better."""
     if grant.access_expires_at is None:
         return False
     life = (grant.access_expires_at - grant.refreshed_at).total_seconds()
