@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Float,
     Identity,
@@ -17,8 +18,8 @@ from sqlalchemy import (
     Table,
     Text,
     func,
+    literal_column,
     select,
-    text,
 )
 
 from models import webhooks
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Select
 
-_NO_REFRESH = text("kind <> 'refreshed'")
+NO_REFRESH = literal_column("kind <> 'refreshed'", Boolean)
 
 events = Table(
     "events",
@@ -48,8 +49,8 @@ events = Table(
     Column("access_expires_at", Instant),  # of the access token that came with it, where one did
     Index("ix_events_owner_id", "owner", "id"),
     # All but a few are refreshes: what else happened is found without passing them.
-    Index("ix_events_kind_id", "kind", "id", postgresql_where=_NO_REFRESH, sqlite_where=_NO_REFRESH),
-    Index("ix_events_rare_id", "id", postgresql_where=_NO_REFRESH, sqlite_where=_NO_REFRESH),
+    Index("ix_events_kind_id", "kind", "id", postgresql_where=NO_REFRESH, sqlite_where=NO_REFRESH),
+    Index("ix_events_rare_id", "id", postgresql_where=NO_REFRESH, sqlite_where=NO_REFRESH),
 )
 
 

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Index,
     Integer,
@@ -30,10 +31,10 @@ from sqlalchemy import (
     Text,
     bindparam,
     case,
+    literal_column,
     null,
     or_,
     select,
-    text,
     update,
 )
 
@@ -47,8 +48,15 @@ if TYPE_CHECKING:
     from models.crypto import Keyring
 
 
-def _rare(name: str, *columns: str, where: str) -> Index:
-    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
+NOT_ALIVE = literal_column("state <> 'alive'", Boolean)
+FAILING = literal_column("failures > 0", Boolean)
+PAUSED = literal_column("paused_at IS NOT NULL", Boolean)
+"""Conditions with an index of their own, which a refresh that goes well does not touch. Spelled out, since
+such an index is found by its words."""
+
+
+def _rare(name: str, *columns: str, where: ColumnElement[bool]) -> Index:
+    return Index(name, *columns, postgresql_where=where, sqlite_where=where)
 
 
 grants = Table(
@@ -89,10 +97,9 @@ grants = Table(
     # The console's lists, in order; each of these two costs every refresh an entry.
     Index("ix_grants_state_access_expires_at_owner", "state", "access_expires_at", "owner"),
     Index("ix_grants_state_refreshed_at_owner", "state", "refreshed_at", "owner"),
-    # And the rare ones, which a refresh that goes well does not touch.
-    _rare("ix_grants_state_owner", "state", "owner", where="state <> 'alive'"),
-    _rare("ix_grants_failures_owner", "failures", "owner", where="failures > 0"),
-    _rare("ix_grants_paused_at_owner", "paused_at", "owner", where="paused_at IS NOT NULL"),
+    _rare("ix_grants_state_owner", "state", "owner", where=NOT_ALIVE),
+    _rare("ix_grants_failures_owner", "failures", "owner", where=FAILING),
+    _rare("ix_grants_paused_at_owner", "paused_at", "owner", where=PAUSED),
 )
 
 
@@ -193,12 +200,27 @@ def page(
     if state is not None:
         query = query.where(grants.c.state == state)
         if state != State.ALIVE:
-            query = query.where(text("state <> 'alive'"))  # in the words of the index that holds these
+            query = query.where(NOT_ALIVE)  # in the words of the index that holds these
     if region is not None:
         query = query.where(grants.c.region == region)
     if among is not None:
         query = query.where(grants.c.owner.in_(among))
     return [Grant(**row._mapping) for row in connection.execute(query)]
+
+
+class Inside(NamedTuple):
+    """What only the protocol goes by, for who wants the whole story."""
+
+    claimed_until: datetime | None
+    previous_until: datetime | None
+    token_attempt: int
+
+
+def inside(connection: Connection, owner: str) -> Inside | None:
+    """The owner's, or None."""
+    columns = [grants.c[name] for name in Inside._fields]
+    row = connection.execute(select(*columns).where(grants.c.owner == owner)).one_or_none()
+    return None if row is None else Inside(*row)
 
 
 # --- what Tesla says of the owner ----------------------------------------------------------------------

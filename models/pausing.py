@@ -9,10 +9,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, update
 
 from models.events import Kind, record
-from models.grants import State, grants
+from models.grants import PAUSED, State, grants
 from models.session import now
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ def pause(database: Database, owner: str, *, correlation_id: str, detail: str | 
 
 def longest(connection: Connection) -> float | None:
     """For how many seconds the grant has been paused that was paused first; None when none is."""
-    first = select(func.min(grants.c.paused_at), now()).where(
-        text("paused_at IS NOT NULL"), grants.c.state == State.ALIVE
-    )
+    first = select(func.min(grants.c.paused_at), now()).where(PAUSED, grants.c.state == State.ALIVE)
     paused_at, moment = connection.execute(first).one()
     return None if paused_at is None else (moment - paused_at).total_seconds()
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sqlalchemy import Column, String, Table, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from models.session import Database, Instant, metadata, now
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Connection
 
 pulses = Table(
     "pulses",
@@ -34,6 +41,11 @@ def beaten_within(database: Database, name: str, seconds: float) -> bool:
         lately = (pulses.c.at > now(-seconds)) & (pulses.c.at < now(60))
         query = select(pulses.c.name).where(pulses.c.name == name, lately)
         return connection.execute(query).first() is not None
+
+
+def all_signs(connection: Connection) -> dict[str, datetime]:
+    """When each gave its last sign of life."""
+    return {name: at for name, at in connection.execute(select(pulses.c.name, pulses.c.at))}  # noqa: C416
 
 
 def forget(database: Database, seconds: float) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, Column, LargeBinary, Table, delete, select
+from sqlalchemy import BigInteger, Column, LargeBinary, Table, delete, func, select
 
 from models.session import Instant, OwnerId, metadata, now
 
@@ -60,6 +60,12 @@ def held(connection: Connection, keyring: Keyring, owner: str) -> list[tuple[int
         )
         for row in rows
     ]
+
+
+def number(connection: Connection, owner: str) -> int:
+    """How many spares the owner has within their life."""
+    query = select(func.count()).where(spares.c.owner == owner, spares.c.ends_at > now())
+    return connection.execute(query).scalar_one()
 
 
 def erase(connection: Connection, owner: str) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Float, String, Table, Text, case, func, select, text, update
+from sqlalchemy import Column, Float, String, Table, Text, case, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from models.grants import State, grants, passed
+from models.grants import FAILING, NOT_ALIVE, PAUSED, State, grants, passed
 from models.session import Database, Instant, metadata, now
 
 if TYPE_CHECKING:
@@ -129,14 +129,10 @@ def _count(connection: Connection) -> dict[str, Any]:
         left[place] = number
     states = dict.fromkeys((state.value for state in State), 0)
     states[State.ALIVE] = sum(left)
-    others = select(grants.c.state, func.count()).where(text("state <> 'alive'")).group_by(grants.c.state)
+    others = select(grants.c.state, func.count()).where(NOT_ALIVE).group_by(grants.c.state)
     states.update((state, number) for state, number in connection.execute(others))
-    paused = select(func.count()).where(text("paused_at IS NOT NULL"), alive)
-    failing = (
-        select(grants.c.last_error, func.count())
-        .where(text("failures > 0"), alive)
-        .group_by(grants.c.last_error)
-    )
+    paused = select(func.count()).where(PAUSED, alive)
+    failing = select(grants.c.last_error, func.count()).where(FAILING, alive).group_by(grants.c.last_error)
     due = select(func.count()).where(grants.c.refresh_at <= now())
     late = select(func.count()).where(
         grants.c.refresh_at <= now(-LATE), passed(grants.c.retry_at), passed(grants.c.attempt_deadline)
@@ -171,8 +167,8 @@ def note(database: Database, name: str, numbers: dict[str, Any]) -> None:
 
 def noted(connection: Connection, name: str) -> dict[str, Any] | None:
     """What was kept under this name last."""
-    text_ = connection.execute(select(surveys.c.numbers).where(surveys.c.name == name)).scalar_one_or_none()
-    return None if text_ is None else json.loads(text_)
+    kept = connection.execute(select(surveys.c.numbers).where(surveys.c.name == name)).scalar_one_or_none()
+    return None if kept is None else json.loads(kept)
 
 
 def _insert(database: Database, name: str, numbers: dict[str, Any]) -> bool:

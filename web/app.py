@@ -79,7 +79,7 @@ def create_app(parts: Parts | None = None) -> Flask:
     app.jinja_env.globals.update(
         static=_static(app), relative=words.relative, clock=words.clock, when=words.when
     )
-    app.jinja_env.filters["ticks"] = words.ticks
+    app.jinja_env.filters.update(ticks=words.ticks, number="{:,}".format)
     split = ForPrograms(app.wsgi_app, create_api(wired, api_parts).wsgi_app)
     app.wsgi_app = AtPublicUrl(split, settings.public_url)  # type: ignore[method-assign]
     return app

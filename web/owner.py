@@ -110,12 +110,12 @@ def _shown(owner: str) -> dict[str, Any]:
         grant = grants.read(connection, owner)
         happened = events.latest(connection, owner, EVENTS)
     swept = pulses.beaten_within(wired.parts.database, "sweep", silence(wired.settings))
-    ended_at = next((event.at for event in happened if event.kind == Kind.DISCONNECTED), None)
+    ended = next((event for event in happened if event.kind == Kind.DISCONNECTED), None)
     now = grant.read_at if grant else datetime.now(UTC)
     return {
         "owner": owner,
         "grant": grant,
-        "sentence": sentence(grant, ended_at=ended_at, pause=_pause(), swept=swept),
+        "sentence": sentence(grant, ended=ended, pause=_pause(), swept=swept),
         "timeline": timeline(grant, happened, now),
         "events": happened[:SHOWN],
         "shown": SHOWN,

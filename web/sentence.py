@@ -14,8 +14,7 @@ from web.words import day, duration, relative
 from workers.refresh import cause_of as cause_of
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from models.events import Event
     from models.grants import Grant
 
 
@@ -41,28 +40,39 @@ class Sentence:
 OVERDUE_SECONDS = 30.0
 """A refresh this late without a failure: nobody is sweeping."""
 
+BY_OPERATOR = "By the operator."
+"""The detail of an event that the operator brought about."""
+
 RECONNECT = ("Reconnect", "signin.signin_asking")
 
 
-def sentence(grant: Grant | None, *, ended_at: datetime | None, pause: Cause | None, swept: bool) -> Sentence:
+def sentence(
+    grant: Grant | None,
+    *,
+    ended: Event | None = None,
+    pause: Cause | None,
+    swept: bool,
+    you: str = "you",
+) -> Sentence:
     """About this grant.
 
-    `ended_at`: when it was disconnected; `pause`: why attempts stand still for everybody, if they do;
-    `swept`: whether the sweep ran lately.
+    `ended`: its disconnection; `pause`: why attempts stand still for everybody, if they do; `swept`: whether
+    the sweep ran lately; `you`: what to call the owner, where somebody else reads it.
     """
     if grant is None:
         return Sentence(
             Tone.NONE,
             "Nothing here.",
-            Markup("Evergrant keeps nothing about you, so nothing is refreshed."),
+            Markup("Evergrant keeps nothing about {}, so nothing is refreshed.").format(you),
             ("Sign in with Tesla", "signin.signin"),
         )
     if grant.state == State.DISCONNECTED:
-        when = Markup(" on {}").format(day(ended_at)) if ended_at else ""
+        when = Markup(" on {}").format(day(ended.at)) if ended else ""
+        who = "the operator" if ended and ended.detail == BY_OPERATOR else you
         return Sentence(
             Tone.NONE,
             "Disconnected",
-            Markup("by you{}. The tokens are erased and nothing is refreshed.").format(when),
+            Markup("by {}{}. The tokens are erased and nothing is refreshed.").format(who, when),
             RECONNECT,
         )
     if grant.state == State.NEEDS_CONSENT:
@@ -70,18 +80,20 @@ def sentence(grant: Grant | None, *, ended_at: datetime | None, pause: Cause | N
         why = cause.explanation if cause else "Tesla no longer accepts the refresh token."
         when = Markup("on {}").format(day(grant.last_error_at)) if grant.last_error_at else ""
         return Sentence(Tone.ENDED, "Ended", Markup("{}. {}").format(when, why), RECONNECT)
-    return _alive(grant, pause, swept)
+    return _alive(grant, pause, swept, you)
 
 
-def _alive(grant: Grant, pause: Cause | None, swept: bool) -> Sentence:
+def _alive(grant: Grant, pause: Cause | None, swept: bool, you: str) -> Sentence:
     now = grant.read_at
     if grant.paused_at is not None:
         return Sentence(
             Tone.WAITING,
             "Paused",
-            Markup(
-                "by the operator {}. Nothing is refreshed until that ends or you sign in again. {}"
-            ).format(relative(grant.paused_at, now), _good_for(grant)),
+            Markup("by the operator {}. Nothing is refreshed until that ends or {} in again. {}").format(
+                relative(grant.paused_at, now),
+                "you sign" if you == "you" else f"{you} signs",
+                _good_for(grant),
+            ),
         )
     own = cause_of(grant.last_error) if grant.failures else None
     cause = pause if own is None or (pause and pause.actor is Actor.OPERATOR) else own
@@ -90,7 +102,7 @@ def _alive(grant: Grant, pause: Cause | None, swept: bool) -> Sentence:
             Tone.ENDED,
             "Paused.",
             Markup(
-                "{}. That is the operator’s turn; your grant is kept and goes on by itself afterwards. {}"
+                "{}. That is the operator’s turn; the grant is kept and goes on by itself afterwards. {}"
             ).format(cause.title, _good_for(grant)),
         )
     if grant.in_flight:

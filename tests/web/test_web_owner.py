@@ -109,7 +109,7 @@ def test_the_operator_must_act(site: Site, owner: Browser, tesla: OddTesla) -> N
         "Not refreshed: Tesla does not know this client id and secret. That is the operator’s turn." in page
     )
     assert "<strong>Paused.</strong>" in page
-    assert "your grant is kept" in page
+    assert "the grant is kept" in page
 
 
 def test_consent_has_ended(site: Site, owner: Browser, tesla: OddTesla) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from fleet.errors import CAUSES, Cause
+from models.events import Event
 from models.grants import Grant
-from web.sentence import Tone, sentence
+from web.sentence import BY_OPERATOR, Tone, sentence
 from web.words import duration, relative, ticks
 
 NOW = datetime(2026, 5, 3, 12, 0, 0, tzinfo=UTC)
@@ -50,11 +51,16 @@ ALIVE = Grant(
 
 
 def said(
-    grant: Grant | None, *, pause: Cause | None = None, swept: bool = True, ended_at: datetime | None = None
+    grant: Grant | None,
+    *,
+    pause: Cause | None = None,
+    swept: bool = True,
+    ended: Event | None = None,
+    **more: str,
 ) -> tuple[Tone, str]:
     import re
 
-    made = sentence(grant, ended_at=ended_at, pause=pause, swept=swept)
+    made = sentence(grant, ended=ended, pause=pause, swept=swept, **more)
     return made.tone, re.sub(r"<[^>]+>", "", f"{made.word} {made.rest}")
 
 
@@ -87,7 +93,7 @@ FAILING: dict[str, Any] = {"failures": 3, "last_error": "tesla_failed", "retry_a
             {"failures": 1, "last_error": "encryption_key", "retry_at": at(50)},
             Tone.ENDED,
             (
-                "Paused. A token in the table does not open. That is the operator’s turn; your grant is kept "
+                "Paused. A token in the table does not open. That is the operator’s turn; the grant is kept "
                 "and goes on by itself afterwards. The access token is good for 7 h 56 min."
             ),
         ),
@@ -132,7 +138,19 @@ def test_nobody_sweeps() -> None:
 def test_what_is_not_there() -> None:
     assert said(None)[0] is Tone.NONE
     gone = replace(ALIVE, state="disconnected")
-    assert said(gone, ended_at=at(-60))[1].startswith("Disconnected by you on 3 May 2026.")
+    ended = Event(1, at(-60), "owner-1", "disconnected", None, None, 3, None, None, None)
+    assert said(gone, ended=ended)[1].startswith("Disconnected by you on 3 May 2026.")
+    ended = replace(ended, detail=BY_OPERATOR)
+    assert said(gone, ended=ended)[1].startswith("Disconnected by the operator on 3 May 2026.")
+
+
+def test_to_somebody_else_it_speaks_of_the_owner() -> None:
+    assert said(None, you="the owner")[1].startswith("Nothing here. Evergrant keeps nothing about the owner")
+    assert said(replace(ALIVE, state="disconnected"), you="the owner")[1].startswith(
+        "Disconnected by the owner."
+    )
+    paused = said(replace(ALIVE, paused_at=at(-200), refresh_at=None), you="the owner")[1]
+    assert "until that ends or the owner signs in again." in paused
 
 
 @pytest.mark.parametrize(

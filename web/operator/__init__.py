@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, current_app, request, url_for
 
-from web.operator import overview, signin
+from web.operator import events, overview, owner, owners, signin
 from web.wiring import wiring
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ PAGES = (
 def console() -> Blueprint:
     """All of the console."""
     console = Blueprint("operator", __name__, url_prefix="/operator")
-    for module in (signin, overview):
+    for module in (signin, overview, owners, owner, events):
         console.register_blueprint(module.blueprint)
     console.context_processor(_layout)
     return console
@@ -40,8 +40,9 @@ def console() -> Blueprint:
 
 def _layout() -> dict[str, Any]:
     """What `operator/layout.html` needs: `pages` are label, address and whether this page is among it."""
-    here = request.blueprint
+    here = "operator.owners" if request.blueprint == "operator.owner" else request.blueprint
     return {
+        "here": request.script_root + request.full_path.rstrip("?"),
         "pages": [
             (label, url_for(endpoint), here == endpoint.rpartition(".")[0])
             for label, endpoint in PAGES

@@ -5,11 +5,18 @@ from __future__ import annotations
 from flask import render_template
 
 
-def ask(title: str, explanation: str, label: str, *, back: str, danger: bool = False) -> str:
-    """The page that asks; its button posts to the same address, `back` is where "Leave it" goes.
+def ask(title: str, explanation: str, label: str, *, back: str, about: str = "", danger: bool = False) -> str:
+    """The page that asks. Its button posts to the same address, `back` is where "Leave it" goes, `about` is
+    the id of what it is about; `danger`: it can't be undone.
 
     The view that answers the POST writes an event (`models.events.record`) in the transaction of the change.
     """
     return render_template(
-        "operator/ask.html", title=title, explanation=explanation, label=label, back=back, danger=danger
+        "operator/ask.html",
+        title=title,
+        explanation=explanation,
+        label=label,
+        back=back,
+        about=about,
+        danger=danger,
     )

@@ -78,6 +78,8 @@ def operator_signed_in(view: Callable[P, Any]) -> Callable[P, Any]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> Any:
         if is_operator():
             return view(*args, **kwargs)
+        if "HX-Request" in request.headers:
+            return "", {"HX-Refresh": "true"}  # an open page: it is asked for anew, and ends at the sign-in
         came_for = request.full_path.rstrip("?") if request.method == "GET" else None
         return redirect(url_for("operator.signin.page", next=came_for), 303)
 
