@@ -33,8 +33,9 @@ COUNTS = (
 class Call:
     """One call to the token endpoint that is under way."""
 
-    def __init__(self, record: Record, sub: str | None, gone: Callable[[], bool]) -> None:
+    def __init__(self, record: Record, sub: str | None, refresh: bool, gone: Callable[[], bool]) -> None:
         self.sub = sub
+        self.refresh = refresh
         self.gone = gone
         self._record = record
 
@@ -59,12 +60,13 @@ class Record:
     def begin(self, sub: str | None, *, refresh: bool, gone: Callable[[], bool]) -> Call:
         """A call whose body has been read. `sub` is None when its token or code is nobody's; `gone` says
         whether its client has hung up, and is asked only while the call is under way."""
-        call = Call(self, sub, gone)
+        call = Call(self, sub, refresh, gone)
         with self._lock:
             peak = self._rate() if refresh else None
             others = self._under_way.setdefault(sub, []) if sub is not None else []
-            overlaps = bool(others)
-            after_hangup = overlaps and all(other.gone() for other in others)
+            refreshes = [other for other in others if other.refresh] if refresh else []
+            overlaps = bool(refreshes)
+            after_hangup = overlaps and all(other.gone() for other in refreshes)
             others.append(call)
             if sub is not None:
                 with self._store.transaction() as db:
@@ -127,11 +129,11 @@ class Record:
         - ``alive``: the family of the last sign-in exists and is not revoked.
         - ``sign_ins``: codes exchanged. ``calls``: token calls that could be traced to this owner,
           whatever was answered. ``rotations``: refresh tokens issued for an earlier one.
-        - ``overlaps``: calls that began while another for the owner was under way. A call is under way
-          from when its body has been read until its answer is handed over (for a dripped one, until its
-          last byte), even if the client hung up. ``overlaps_after_hangup``: those of them where all the
-          others' clients had hung up: an app that gave up and tried again. ``overlaps_live``: the rest,
-          two live calls at once. ``max_under_way``: the most at the same moment.
+        - ``overlaps``: refreshes that began while another of the owner's was under way (a sign-in is none). A
+          call is under way from when its body has been read until its answer is handed over (for a dripped
+          one, until its last byte), even if the client hung up. ``overlaps_after_hangup``: those of them
+          where all the others' clients had hung up: an app that gave up and tried again.
+          ``overlaps_live``: the rest, two live calls at once. ``max_under_way``: the most at the same moment.
         - ``superseded_presented``: refused because a newer token had been used.
           ``superseded_after_refusal``: the same, but a fault had refused the newest token, so that trying
           an older one was in good faith (strict mode revokes the family nevertheless).

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from models.events import Kind, events
 from models.grants import State, grants
 from tests.chaos import plan as kinds
-from tests.chaos.ledger import median, percentile
+from tests.chaos.ledger import ELSEWHERE, HELD, LATE_REQUEST, median, percentile
 from tests.chaos.orders import KILL
 from workers.steps import Step
 
@@ -71,7 +71,7 @@ def judge(
     verdict.say("reused in grace", totals["reused_in_grace"])
     verdict.say("superseded after Tesla refused a good one", totals["superseded_after_refusal"])
     if record["strict"]:
-        _strict(verdict, ledger, record, tally, product)
+        _strict(verdict, ledger, product)
     else:
         verdict.promise(
             "superseded tokens presented", totals["superseded_presented"], totals["superseded_presented"] == 0
@@ -185,7 +185,7 @@ def _lenient(
     verdict.promise("grants lost", len(lost), not lost, ", ".join(sorted(lost)))
     verdict.say("   Tesla refused the one token that it would have taken", len(refused))
     needless = {owner for owner in asked if owner not in ended}
-    again = record["totals"]["sign_ins"] - record["totals"]["owners"]
+    again = sum(each["sign_ins"] - 1 for owner, each in owners.items() if owner not in tally.signed_in)
     verdict.promise(
         "needless sign-ins", len(needless) + again, not needless and not again, ", ".join(needless)
     )
@@ -193,6 +193,18 @@ def _lenient(
         "needs_consent although Tesla accepts a token",
         len(needless),
         not needless,
+    )
+    told_so = {owner for owner, told in tally.signed_in.items() if told}
+    kept = {
+        owner
+        for owner in told_so
+        if ledger.family_of.get(ledger.current.get(owner, "")) == ledger.family[owner]
+    }
+    verdict.promise(
+        "owners who signed in again / whose tokens of that are held",
+        f"{len(told_so)} / {len(kept)}",
+        told_so == kept,
+        ", ".join(told_so - kept),
     )
     if tally.withdrawn:
         told = {
@@ -208,28 +220,32 @@ def _lenient(
         )
 
 
-def _strict(verdict: Verdict, ledger: Ledger, record: dict[str, Any], tally: Tally, product: Product) -> None:
-    """Any use of a superseded token ends the family: who ended is exactly whose answer nobody could keep."""
+def _strict(verdict: Verdict, ledger: Ledger, product: Product) -> None:
+    """Any use of a superseded token ends the family: who ended is exactly whose newest token nobody could
+    have known when the call was made that ended it."""
     states, asked = _asked(product)
-    ended = {owner["sub"] for owner in record["owners"] if owner["revoked_because"] == "superseded"}
+    ended = set(ledger.ended_at)
     way = {issued.owner for issued in ledger.lost_on_the_way.values()}
-    window = {issued.owner for issued in ledger.lost_in_the_window.values()}
+    window = {issued.owner for issued in ledger.lost_in_the_window.values()} - way
+    why = {owner: ledger.why_ended(owner) for owner in ended - way - window}
     verdict.say("grants that ended, by the sandbox", len(ended))
-    verdict.say("grants of which an answer was lost", len(way | window))
-    verdict.say("   it was cut off on the way", len(way))
-    verdict.say("   its process was killed between receiving it and the first durable write", len(window))
+    verdict.say("   an answer was cut off on the way", len(way & ended))
+    verdict.say("   its process was killed before the first durable write of an answer", len(window & ended))
+    for reason in (HELD, LATE_REQUEST, ELSEWHERE):
+        verdict.say(f"   {reason}", sum(found == reason for found in why.values()))
+    unknown = {owner for owner, found in why.items() if not found}
+    without = (way | window) - ended
     verdict.promise(
-        "ended without a lost answer / a lost answer without an end",
-        f"{len(ended - way - window)} / {len((way | window) - ended)}",
-        ended == way | window,
-        ", ".join(sorted(ended ^ (way | window))),
+        "ended for another reason / a lost answer without an end",
+        f"{len(unknown)} / {len(without)}",
+        not unknown and not without,
+        ", ".join(sorted(unknown | without)),
     )
     told = {owner for owner, state in states.items() if state == State.NEEDS_CONSENT}
     verdict.promise("needs_consent although Tesla accepts a token", len(told - ended), not told - ended)
+    wrongly = (ended - told) | {owner for owner in asked if asked[owner] > 1}
     verdict.promise(
-        "ended and not said so, or said more than once",
-        len((ended - told) | {owner for owner in asked if asked[owner] > 1}),
-        ended == told and all(count == 1 for count in asked.values()),
+        "ended and not said so, or said more than once", len(wrongly), not wrongly, ", ".join(wrongly)
     )
     other = {
         owner

@@ -77,6 +77,7 @@ STOP_IMMEDIATE = "PostgreSQL stopped (immediate) and restarted"
 REFUSE = "SQL refuses writes"
 FULL_ESCROW = "escrow's disk full while SQL refuses writes"
 FULL_ESCROW_ALONE = "the same, and Valkey is away"
+SQL_AWAY = (STOP_FAST, STOP_IMMEDIATE, REFUSE, FULL_ESCROW)
 CLOCK = "a machine's clock jumps"
 TESLA = "Tesla: {fault}, {where} it rotated"
 TESLA_ALTERS = "Tesla: {fault}"
@@ -86,6 +87,7 @@ TESLA_REFUSES = "Tesla: wrong client credentials for all, 10 s"
 TESLA_DOWN = "Tesla down for longer than a token lives"
 WITHDRAW = "owner withdraws consent"
 CLICK = "owner presses “Refresh now”"
+SIGN_IN = "owner signs in again as SQL goes away"
 
 
 def plan(
@@ -99,7 +101,7 @@ def plan(
         ("workers", _workers(times), 4.2),
         ("stops", _stops(times), 22.0),
         ("valkey", _valkey(times), 9.0),
-        ("sql", _sql(times, database), 11.0 if database == "postgresql" else 26.0),
+        ("sql", _sql(times, database, owners, strict=strict), 11.0 if database == "postgresql" else 26.0),
         ("tesla", _tesla(share, owners, strict=strict), 0.5),
         ("clock", _clock(times, database) if clocks else [], 15.0),
         ("owners", _owners(times, owners, strict=strict), 1.0),
@@ -157,9 +159,11 @@ def _valkey(times: int) -> _Track:
     ]
 
 
-def _sql(times: int, database: str) -> _Track:
+def _sql(times: int, database: str, owners: int, *, strict: bool) -> _Track:
     # An SQLite writer waits ten seconds for its turn before it is refused.
     length = (1.5, 3.0) if database == "postgresql" else (11.0, 12.5)
+    # Who signs in again begins a new family, which would hide how the one before ended in strict mode.
+    one = {} if strict else {"owner": (0, owners - _withdrawing(owners, times))}
     acts: _Track = []
     if database == "postgresql":
         acts += [(STOP_FAST, {"seconds": (1.0, 3.0)}) for _ in range(times)]
@@ -169,7 +173,7 @@ def _sql(times: int, database: str) -> _Track:
         (FULL_ESCROW, {"seconds": length, "kill": True, "valkey_away": number % 4 == 3})
         for number in range(times)
     ]
-    return acts
+    return [(kind, {**given, **one}) for kind, given in acts]
 
 
 def _tesla(share: float, owners: int, *, strict: bool) -> _Track:

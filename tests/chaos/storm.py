@@ -71,6 +71,7 @@ class Tally:
     withdrawn: set[str] = field(default_factory=set)
     lied_to: set[str] = field(default_factory=set)  # of whose good refresh token Tesla said that it is spent
     clicks: Counter[str] = field(default_factory=Counter)  # what came of the presses of a button
+    signed_in: dict[str, bool] = field(default_factory=dict)  # who did again: whether they were told so
 
 
 class Storm:
@@ -101,7 +102,7 @@ class Storm:
         self._sides: dict[str, tuple[str | None, str | None]] = {}  # the lied to: Tesla's side at that time
         self._keyring = Keyring.parse(product.keys)
         self._last_look = 0.0
-        self._clicks: queue.SimpleQueue[Browser | None] = queue.SimpleQueue()
+        self._clicks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
 
     def run(self, seconds: float) -> None:
         """Lasts `seconds`, or longer (`plan.LONGEST`). Raises TimeoutError when the servers can't be brought
@@ -171,15 +172,15 @@ class Storm:
             self._stop(act)
         elif kind in {kinds.VALKEY_KILL, kinds.VALKEY_WIPE, kinds.VALKEY_FLUSH}:
             return self._strike_valkey(kind, given)
-        elif kind in {kinds.STOP_FAST, kinds.STOP_IMMEDIATE, kinds.REFUSE, kinds.FULL_ESCROW}:
-            return self._strike_sql(kind, given)
+        elif kind in kinds.SQL_AWAY:
+            return self._strike_sql(act)
         elif kind == kinds.CLOCK:
             machine = product.machines[given["machine"] % len(product.machines)]
             if machine.clock is not None:
                 machine.clock.jump(given["to"] if "to" in given else machine.clock.offset + given["by"])
                 self._struck(kind)
         elif kind == kinds.CLICK:
-            self._clicks.put(self._browsers[int(given["owner"])])
+            self._clicks.put(self._browsers[int(given["owner"])].refresh)
             self._struck(kind)
         elif kind == kinds.WITHDRAW:
             owner = self._browsers[given["owner"]].owner
@@ -252,32 +253,40 @@ class Storm:
 
     # --- SQL --------------------------------------------------------------------------------------
 
-    def _strike_sql(self, kind: str, given: dict[str, Any]) -> bool:
+    def _strike_sql(self, act: Act) -> bool:
+        kind, given = act.kind, act.parameters
         if "sql" in self._busy or (kind == kinds.FULL_ESCROW and self._busy):
             return False
         self.tally.given[kind] += 1
         self._busy.add("sql")
         # An answer is to arrive while SQL is away: Tesla takes its time with some calls, and when one of them
         # is under way SQL goes.
-        number = self._product.fault(grant="refresh_token", fault="slow", where="after", seconds=2, count=4)
+        waited_for = [
+            self._product.fault(grant="refresh_token", fault="slow", where="after", seconds=2, count=4)
+        ]
         patience = time.monotonic() + 3
 
         def when_under_way() -> None:
-            if self._has_struck(number) or time.monotonic() > patience:
-                if not self._sql_away(kind, given):
-                    self._in(0.05, when_under_way)
-            else:
+            nonlocal patience
+            if not self._has_struck(*waited_for) and time.monotonic() < patience:
                 self._in(0.1, when_under_way)
+            elif "owner" in given and len(waited_for) == 1:
+                waited_for.append(self._sign_in(self._browsers[int(given["owner"])]))
+                patience = time.monotonic() + 1.5
+                self._in(0.05, when_under_way)
+            elif not self._sql_away(act):
+                self._in(0.05, when_under_way)
 
         self._in(0.1, when_under_way)
         return True
 
-    def _has_struck(self, number: int) -> bool:
+    def _has_struck(self, *numbers: int) -> bool:
         rules = requests.get(f"{self._product.sandbox_url}/faults", timeout=10).json()["rules"]
-        return all(rule["struck"] for rule in rules if rule["id"] == number)
+        return all(rule["struck"] for rule in rules if rule["id"] in numbers)
 
-    def _sql_away(self, kind: str, given: dict[str, Any]) -> bool:
+    def _sql_away(self, act: Act) -> bool:
         """False when it can't be done at this moment."""
+        kind, given = act.kind, act.parameters
         outage = self._outage(kind)
         if kind in {kinds.STOP_FAST, kinds.STOP_IMMEDIATE}:
             postgresql = self._product.postgresql
@@ -298,9 +307,7 @@ class Storm:
         if not self._refuse(refuse=True):
             self.tally.outages.remove(outage)
             return False
-        if given.get("kill"):
-            self._product.orders.give(Step.ESCROWED.value, KILL)
-            self.tally.given[kinds.KILL_AT[Step.ESCROWED]] += 1
+        order = self._product.orders.give(Step.ESCROWED.value, KILL) if given.get("kill") else None
         if kind == kinds.FULL_ESCROW:
             self._busy.add("escrow")
             for machine in self._product.machines:
@@ -315,6 +322,11 @@ class Storm:
             self._struck(kind)
             if kind == kinds.FULL_ESCROW:
                 self._struck(kinds.REFUSE)
+            if order is not None:
+                if self._product.orders.withdraw(order):
+                    self._again.append(act)  # nobody came there
+                else:
+                    self.tally.given[kinds.KILL_AT[Step.ESCROWED]] += 1
             outage.end = time.monotonic() + 0.5
             self._in(HEALTHY_SECONDS, lambda: self._busy.discard("sql"))
             # Every worker drains what lies in Valkey alone once a second.
@@ -455,13 +467,35 @@ class Storm:
     # --- owners -----------------------------------------------------------------------------------
 
     def _click(self) -> None:
-        while (browser := self._clicks.get()) is not None:
+        while (press := self._clicks.get()) is not None:
             try:
-                browser.refresh()
+                press()
             except (requests.RequestException, AssertionError) as error:
                 self.tally.clicks[type(error).__name__] += 1
             else:
                 self.tally.clicks["answered"] += 1
+
+    def _sign_in(self, browser: Browser) -> int:
+        """The owner signs in again, and the exchange takes a while; returns the number of the rule."""
+        number = self._product.fault(
+            grant="authorization_code", fault="slow", where="after", seconds=0.5, count=1
+        )
+        self.tally.given[kinds.SIGN_IN] += 1
+
+        def sign_in() -> None:
+            begun = time.monotonic()
+            self.tally.signed_in[browser.owner] = False
+            try:
+                browser.sign_in()
+                self.tally.signed_in[browser.owner] = True
+            finally:
+                away = any(
+                    outage.what in kinds.SQL_AWAY and begun < outage.start for outage in self.tally.outages
+                )
+                self._struck(kinds.SIGN_IN, away)
+
+        self._clicks.put(sign_in)
+        return number
 
     # --- afterwards -------------------------------------------------------------------------------
 

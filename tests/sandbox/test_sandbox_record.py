@@ -73,6 +73,19 @@ def test_who_hung_up_and_tried_again_is_told_apart(sandbox: Running, owner: str)
     assert (seen["max_under_way"], seen["rotations"]) == (2, 1)
 
 
+def test_a_sign_in_beside_a_refresh_is_no_overlap(sandbox: Running, owner: str) -> None:
+    token = sandbox.sign_in(owner)["refresh_token"]
+    code = sandbox.code(owner)
+    sandbox.fault("slow", owner=owner, count=2, seconds=0.5)
+    with ThreadPoolExecutor(2) as pool:
+        exchange = pool.submit(sandbox.exchange, code)
+        sandbox.until(owner, lambda seen: seen["under_way"] == 1)
+        assert pool.submit(sandbox.refresh, token).result().status_code == 200
+        assert exchange.result().status_code == 200
+    seen = sandbox.owner(owner)
+    assert (seen["max_under_way"], seen["overlaps"], seen["sign_ins"]) == (2, 0, 2)
+
+
 def test_calls_one_after_the_other_never_look_like_an_overlap(sandbox: Running) -> None:
     """Many owners at once, each as fast as it can: the busiest moment for a judge."""
     names = [f"Runner {number}" for number in range(8)]
