@@ -124,6 +124,12 @@ class Product:
         clock = self.machines[0].clock
         return clock.offset if self.sqlite and clock else 0.0
 
+    @property
+    def web_is_behind(self) -> bool:
+        """Whether the web app's clock is: then no id token is valid yet, and nobody can sign in."""
+        clock = self.machines[0].clock
+        return clock is not None and clock.offset < -60
+
     def record(self) -> dict[str, Any]:
         found: dict[str, Any] = requests.get(f"{self.sandbox_url}/record.json", timeout=10).json()
         return found

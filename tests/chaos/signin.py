@@ -35,7 +35,7 @@ class Browser:
         decided = self._session.post(there.headers["Location"], data=form, allow_redirects=False, timeout=20)
         assert decided.status_code == 303, decided.text
         back = self._session.get(decided.headers["Location"], allow_redirects=False, timeout=20)
-        assert (back.status_code, urlsplit(back.headers["Location"]).path) == (303, "/owner"), back.text
+        assert urlsplit(back.headers.get("Location", "")).path == "/owner", back.text
 
     def refresh(self, seconds: float = 30) -> requests.Response:
         """Presses "Refresh now" and returns the page that follows, which says what came of it.

@@ -270,7 +270,7 @@ class Storm:
             nonlocal patience
             if not self._has_struck(*waited_for) and time.monotonic() < patience:
                 self._in(0.1, when_under_way)
-            elif "owner" in given and len(waited_for) == 1:
+            elif "owner" in given and len(waited_for) == 1 and not self._product.web_is_behind:
                 waited_for.append(self._sign_in(self._browsers[int(given["owner"])]))
                 patience = time.monotonic() + 1.5
                 self._in(0.05, when_under_way)
