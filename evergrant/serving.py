@@ -14,6 +14,7 @@ from gunicorn.glogging import Logger as GunicornLogger
 
 from settings import get_settings
 from workers.drain import start_draining
+from workers.parts import parts
 
 _settings = get_settings()
 
@@ -37,6 +38,7 @@ access_log_format = "%(h)s %(m)s %(U)s %(s)s %(b)sB %(M)sms"
 def post_worker_init(_worker: Any) -> None:
     """A refresh from a page may leave an answer in the escrow; this process takes it out itself."""
     start_draining(threading.Event())
+    parts().counts.run("web")
 
 
 class _NoQuery(logging.Filter):

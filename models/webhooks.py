@@ -460,6 +460,13 @@ def waiting(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
+def lag(connection: Connection) -> tuple[int, float]:
+    """How many deliveries wait, and for how many seconds the oldest of them."""
+    query = select(func.count(), func.min(deliveries.c.at), now()).where(deliveries.c.next_at.is_not(None))
+    number, oldest, moment = connection.execute(query).one()
+    return number, 0.0 if oldest is None else max((moment - oldest).total_seconds(), 0.0)
+
+
 def latest(connection: Connection, endpoint: str, limit: int) -> list[Delivery]:
     """The endpoint's last deliveries, newest first."""
     rows = connection.execute(

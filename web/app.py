@@ -13,7 +13,7 @@ from flask import Flask, g, request, url_for
 from flask_talisman import Talisman
 from flask_wtf.csrf import CSRFProtect
 
-from web import cars, health, landing, owner, problems, signin, words
+from web import cars, health, landing, metrics, owner, problems, signin, words
 from web.api.app import ForPrograms, create_api
 from web.api.parts import attach_api, wire_api
 from web.operator import console
@@ -75,6 +75,7 @@ def create_app(parts: Parts | None = None) -> Flask:
     app.register_blueprint(cars.blueprint)
     app.register_blueprint(console())
     app.register_blueprint(health.blueprint(parts))
+    app.register_blueprint(metrics.blueprint)
     app.after_request(_finish)
     app.jinja_env.globals.update(
         static=_static(app), relative=words.relative, clock=words.clock, when=words.when

@@ -130,6 +130,7 @@ def _start(sender: Any, **_: Any) -> None:
     # What fell due while no worker was up need not wait for beat.
     sweep_task.apply_async(queue="sweep")
     start_draining(_stopping)
+    parts().counts.run("worker")
     threading.Thread(target=_heartbeat, args=(sender.hostname,), name="heartbeat", daemon=True).start()
 
 

@@ -11,11 +11,11 @@ from redis.retry import Retry
 
 from fleet.api import FleetApi
 from fleet.regions import Regions
-from fleet.tokens import TokenEndpoint
 from models.crypto import Keyring
 from models.session import Database
 from settings import Settings, get_settings
 from workers.breaker import Breaker
+from workers.counts import CountedEndpoint, Counts
 from workers.due import Pacing
 from workers.escrow import Escrow
 from workers.lock import OwnerLocks
@@ -28,11 +28,12 @@ class Parts:
     database: Database
     keyring: Keyring
     redis: Redis
-    tesla: TokenEndpoint
+    tesla: CountedEndpoint
     api: FleetApi
     breaker: Breaker
     pacing: Pacing
     escrow: Escrow
+    counts: Counts
     refresher: Refresher
 
 
@@ -52,7 +53,9 @@ def build(settings: Settings) -> Parts:
         socket_connect_timeout=1,
         retry=Retry(NoBackoff(), 1),
     )
-    tesla = TokenEndpoint(
+    counts = Counts(redis)
+    tesla = CountedEndpoint(
+        counts,
         url=settings.endpoint("tesla_token_url"),
         client_id=settings.client_id,
         client_secret=settings.client_secret,
@@ -73,6 +76,7 @@ def build(settings: Settings) -> Parts:
         pacing=pacing,
         attempt_deadline=settings.attempt_deadline,
         api=api,
+        count=counts.settled,
     )
     return Parts(
         settings=settings,
@@ -84,5 +88,6 @@ def build(settings: Settings) -> Parts:
         breaker=breaker,
         pacing=pacing,
         escrow=escrow,
+        counts=counts,
         refresher=refresher,
     )

@@ -136,7 +136,8 @@ class Unsettled:
 
 
 class Refresher:
-    """`attempt_deadline` is in seconds. `sleep` waits so many seconds."""
+    """`attempt_deadline` is in seconds. `sleep` waits so many seconds. `count` is told what became of each
+    answer."""
 
     def __init__(
         self,
@@ -150,6 +151,7 @@ class Refresher:
         pacing: Pacing,
         attempt_deadline: float,
         api: FleetApi | None = None,
+        count: Callable[[Answer, Settled], None] = lambda *_: None,
         sleep: Callable[[float], None] = time.sleep,
         deadline: Callable[[float], Deadline] = Deadline,
     ) -> None:
@@ -162,6 +164,7 @@ class Refresher:
         self._pacing = pacing
         self._attempt_deadline = attempt_deadline
         self._api = api
+        self._count = count
         self._sleep = sleep
         self._deadline = deadline
         self._unsettled: dict[str, Unsettled] = {}
@@ -385,9 +388,11 @@ class Refresher:
             generation = answer.store(self._database, self._keyring)
             return Settled.DROPPED if generation is None else Settled.STORED
         with self._database.write() as connection:
-            return settle(
+            settled = settle(
                 connection, self._keyring, answer, due_after=self._pacing.due_after(answer.expires_in)
             )
+        self._count(answer, settled)
+        return settled
 
     def keep_signin(self, signin: SignIn, *, patience: float) -> bool:
         """Stores what a sign-in brought. False when SQL has not taken it within `patience` seconds: it is in
