@@ -15,6 +15,7 @@ RUN groupadd --gid 10001 evergrant \
 COPY --from=packages /venv /venv
 WORKDIR /app
 COPY settings.py celeryconfig.py flowerconfig.py ./
+COPY doctor doctor
 COPY evergrant evergrant
 COPY fleet fleet
 COPY models models

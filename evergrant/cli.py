@@ -8,8 +8,10 @@ from typing import NoReturn
 
 import click
 
+from evergrant.doctor import doctor
 from evergrant.exits import EXPLAINED, Exit
 from evergrant.export import export
+from evergrant.keypair import keypair, register
 from evergrant.keys import keys
 from evergrant.owners import owners, token
 from evergrant.refusal import RefusalError
@@ -50,7 +52,7 @@ def run(name: str) -> None:
     become(name)
 
 
-for command in (owners, token, keys, webhooks, export):
+for command in (doctor, keypair, register, owners, token, keys, webhooks, export):
     cli.add_command(command)
 
 

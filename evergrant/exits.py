@@ -15,6 +15,7 @@ class Exit(IntEnum):
     CONSENT = 4
     LATER = 5
     OPERATOR = 6
+    UNKNOWN = 7
 
 
 EXPLAINED = """\b
@@ -26,4 +27,5 @@ Exit codes:
   4  the owner has to sign in again
   5  not now: Tesla does not answer, or another process is at it; later will do
   6  the operator has to act: the output says what to repair
+  7  nothing failed, and something can't be known from here
 """

@@ -235,6 +235,16 @@ def correct_region(connection: Connection, grant: Grant, *, region: str, fleet_u
     )
 
 
+# --- what the doctor asks ------------------------------------------------------------------------------
+
+
+def one_of_another_app(connection: Connection, client_id: str) -> Grant | None:
+    """A grant that is alive and was made with another app than this one, if there is any."""
+    another = (grants.c.state == State.ALIVE) & (grants.c.client_id != client_id)
+    row = connection.execute(select(*READ).where(another).limit(1)).one_or_none()
+    return None if row is None else Grant(**row._mapping)
+
+
 # --- the sweep's claim --------------------------------------------------------------------------------
 
 

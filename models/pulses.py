@@ -48,6 +48,14 @@ def all_signs(connection: Connection) -> dict[str, datetime]:
     return {name: at for name, at in connection.execute(select(pulses.c.name, pulses.c.at))}  # noqa: C416
 
 
+def lately(database: Database, prefix: str, seconds: float) -> list[str]:
+    """Whoever is named so and was alive within the last `seconds`, without the prefix, in order."""
+    with database.read() as connection:
+        alive = (pulses.c.at > now(-seconds)) & (pulses.c.at < now(60))
+        query = select(pulses.c.name).where(pulses.c.name.startswith(prefix, autoescape=True), alive)
+        return sorted(name.removeprefix(prefix) for name in connection.execute(query).scalars())
+
+
 def forget(database: Database, seconds: float) -> None:
     """Forgets what gave no sign of life for `seconds`, e.g. workers that were scaled away."""
     with database.write() as connection:
