@@ -109,7 +109,7 @@ def show(owner: str, events: int, as_json: bool) -> None:
     look = wired.breaker.look()
     said = sentence(
         grant,
-        ended_at=next((event.at for event in happened if event.kind == "disconnected"), None),
+        ended=next((event for event in happened if event.kind == "disconnected"), None),
         pause=None if look.state == "closed" else cause_of(look.cause),
         swept=pulses.beaten_within(wired.database, "sweep", silence(wired.settings)),
     )
