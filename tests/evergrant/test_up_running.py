@@ -28,8 +28,10 @@ pytestmark = pytest.mark.processes
 
 def test_everything_answers_where_the_banner_says(running: Running) -> None:
     urls = re.findall(r"http://\S+", running.printed[running.printed.index("Evergrant is up.") :])
-    assert [url.rpartition(":")[2] for url in urls[:3]] == [
+    page, console, flower, sandbox = urls[:4]
+    assert [url.rpartition(":")[2] for url in urls[:4]] == [
         str(running.web_port),
+        f"{running.web_port}/operator",
         str(running.flower_port),
         str(running.sandbox_port),
     ]
@@ -38,11 +40,11 @@ def test_everything_answers_where_the_banner_says(running: Running) -> None:
         f"password {password} (generated, kept in {running.home}/secrets/operator_password)"
         in running.printed
     )
-    wait_until(lambda: status_of(urls[1]) == 401, seconds=10, what="Flower asks for the password")
+    wait_until(lambda: status_of(flower) == 401, seconds=10, what="Flower asks for the password")
     basic = {"Authorization": "Basic " + base64.b64encode(f"operator:{password}".encode()).decode()}
-    assert status_of(urls[1], basic) == 200
-    assert status_of(urls[0]) == 200
-    assert status_of(urls[2]) == 200
+    assert status_of(flower, basic) == 200
+    for url in (page, console, sandbox):
+        assert status_of(url) == 200
 
 
 def test_each_line_has_a_name_and_no_colour_when_nobody_looks(running: Running) -> None:
