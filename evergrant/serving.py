@@ -11,8 +11,10 @@ import threading
 from typing import Any
 
 from gunicorn.glogging import Logger as GunicornLogger
+from gunicorn.workers.gthread import ThreadWorker
 
 from settings import get_settings
+from web.threads import THREADS
 from workers.drain import start_draining
 from workers.parts import parts
 
@@ -20,9 +22,8 @@ _settings = get_settings()
 
 _host = f"[{_settings.bind}]" if ":" in _settings.bind else _settings.bind
 bind = f"{_host}:{_settings.web_port}"
-worker_class = "gthread"
 workers = 1
-threads = 16
+threads = THREADS
 # Pages answer within the attempt's deadline; a stop waits no longer than its share of the ten seconds.
 graceful_timeout = 4
 timeout = 60
@@ -39,6 +40,25 @@ def post_worker_init(_worker: Any) -> None:
     """A refresh from a page may leave an answer in the escrow; this process takes it out itself."""
     start_draining(threading.Event())
     parts().counts.run("web")
+
+
+class worker_class(ThreadWorker):  # type: ignore[misc]  # noqa: N801 - gunicorn's name for the setting
+    """gunicorn's threads, which close their connections themselves.
+
+    gunicorn closes them in the thread that accepts, and waits up to two seconds there for a client that does
+    not close its side: a few such clients would keep everybody waiting.
+    """
+
+    def handle(self, conn: Any) -> Any:
+        keep = super().handle(conn)
+        if not keep:
+            conn.close(graceful=True)
+            conn.close = _is_closed
+        return keep
+
+
+def _is_closed(graceful: bool = False) -> None:
+    """What is closed is not closed again."""
 
 
 class _NoQuery(logging.Filter):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import Actor
 from web.api.problems import Refusal
+from web.threads import SEATS
 from workers.refresh import Outcome, Result
 
 if TYPE_CHECKING:
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 20.0
 """Seconds that a call waits for a refresh: a little more than one attempt may take."""
-
-THREADS = 256
-"""Of a web process (`evergrant.serving`). They are made when they are needed."""
-
-SEATS = 224
-"""How many of them may wait for Tesla at once; the others go on serving what need not wait."""
 
 
 class Together:

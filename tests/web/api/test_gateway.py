@@ -18,8 +18,8 @@ from tests.fleet.wire import Request, Wire, until
 from tests.web.api.conftest import Program, connect, problem, row
 from tests.web.odd_tesla import json_reply
 from web.api.parts import ApiParts, api_parts
-from web.api.together import SEATS
 from web.gateway import LARGEST_BODY
+from web.threads import SEATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
