@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from models.session import Database
 
 
-def pause(database: Database, owner: str, *, correlation_id: str, detail: str | None = None) -> bool:
-    """Nothing refreshes this owner's grant until it is resumed. False when it is paused or not
-    alive; `detail` is for the history."""
+def pause(database: Database, owner: str, *, correlation_id: str) -> bool:
+    """Nobody refreshes this owner's grant until it is resumed. False when it is paused already or not alive."""
     with database.write() as connection:
         generation = connection.execute(
             update(grants)
@@ -35,14 +34,7 @@ def pause(database: Database, owner: str, *, correlation_id: str, detail: str | 
         ).scalar_one_or_none()
         if generation is None:
             return False
-        record(
-            connection,
-            Kind.PAUSED,
-            owner=owner,
-            detail=detail,
-            generation=generation,
-            correlation_id=correlation_id,
-        )
+        record(connection, Kind.PAUSED, owner=owner, generation=generation, correlation_id=correlation_id)
         return True
 
 

@@ -79,7 +79,11 @@ def create_app(parts: Parts | None = None) -> Flask:
     app.register_blueprint(metrics.blueprint)
     app.after_request(_finish)
     app.jinja_env.globals.update(
-        static=_static(app), relative=words.relative, clock=words.clock, when=words.when
+        static=_static(app),
+        relative=words.relative,
+        clock=words.clock,
+        lasting=words.lasting,
+        when=words.when,
     )
     app.jinja_env.filters.update(ticks=words.ticks, number="{:,}".format)
     split = ForPrograms(app.wsgi_app, create_api(wired, api_parts).wsgi_app)

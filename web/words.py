@@ -48,6 +48,11 @@ def relative(moment: datetime, now: datetime, *, brief: bool = False) -> Markup:
     return time_tag(moment, text)
 
 
+def lasting(since: datetime, now: datetime) -> Markup:
+    """``3 d 4 h``: how long something has been so, with the exact time in the tag and on hover."""
+    return time_tag(since, duration((now - since).total_seconds()))
+
+
 def clock(moment: datetime) -> Markup:
     """``19:40 UTC``; the script of the pages makes it ``21:40`` in the reader's zone."""
     return time_tag(moment, f"{moment.astimezone(UTC):%H:%M} UTC", "clock")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def pause(table: Table) -> bool:
-    return pausing.pause(table.database, "ann", correlation_id="c-1", detail="why")
+    return pausing.pause(table.database, "ann", correlation_id="c-1")
 
 
 def resume(table: Table, share: float = 0.75) -> bool:
@@ -32,7 +32,7 @@ def test_it_is_neither_claimed_nor_attempted(table: Table) -> None:
     assert table.read().paused_at is not None
     with table.database.read() as connection:
         said = latest(connection, "ann", 1)[0]
-    assert (said.kind, said.detail, said.correlation_id) == ("paused", "why", "c-1")
+    assert (said.kind, said.correlation_id) == ("paused", "c-1")
 
 
 def test_resumed_it_falls_due_by_the_life_of_its_token(table: Table) -> None:

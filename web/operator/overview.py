@@ -89,10 +89,14 @@ def _refreshes(happened: list[Tally], now: datetime) -> Chart:
     summary = (
         f"{last.refreshed if last else 0:,} in the last whole minute, {last.failed if last else 0:,} failed. "
         f"In the last hour {sum(point.value for point in refreshed):,}, "
-        f"{sum(point.value for point in failed):,} failed, {ended:,} grants ended."
+        f"{sum(point.value for point in failed):,} failed, {_ended(ended)}."
     )
     lanes = [Series("Refreshed", "alive", refreshed, 72), Series("Failed", "waiting", failed, 24)]
     return chart("Refreshes a minute", summary, lanes, newest=newest, step=_MINUTE)
+
+
+def _ended(number: int) -> str:
+    return "1 grant ended" if number == 1 else f"{number:,} grants ended"
 
 
 def _lateness(happened: list[Tally], now: datetime) -> Chart:

@@ -201,7 +201,7 @@ def ask_pause() -> str:
 def pause() -> Response:
     """Pauses it."""
     owner = _asked_for()
-    done = pausing.pause(wiring().parts.database, owner, correlation_id=g.correlation_id, detail=BY_OPERATOR)
+    done = pausing.pause(wiring().parts.database, owner, correlation_id=g.correlation_id)
     flash("Paused." if done else "It is paused already, or not alive; nothing was changed.")
     return redirect(_back(owner), 303)
 
