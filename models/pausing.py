@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def pause(database: Database, owner: str, *, correlation_id: str) -> bool:
-    """Nobody refreshes this owner's grant until it is resumed. False when it is paused already or not alive."""
+    """Nobody refreshes this owner's grant until it is resumed. False when it is paused or not alive."""
     with database.write() as connection:
         generation = connection.execute(
             update(grants)
