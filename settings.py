@@ -123,6 +123,14 @@ class Settings(BaseSettings):
     webhook_days: float = Field(
         5, gt=0, le=30, description="After so many days of trying a webhook is given up, d."
     )
+    event_days: float = Field(
+        90, ge=31, description="How long it is kept what happened to a grant, days; see REFRESHED_DAYS."
+    )
+    refreshed_days: float = Field(
+        7,
+        ge=1,
+        description="How long routine refreshes are kept, days: a million owners add 4 million a day.",
+    )
     log_level: Annotated[str, NoDecode] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @model_validator(mode="before")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
-from models import ending, grants, pulses, spares
+from models import ending, grants, pulses, retention, spares
 from workers.lanes import all_lanes
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def sweep(parts: Parts, send: Callable[[Iterable[str]], None]) -> int:
     with parts.database.write() as connection:
         spares.erase_ended(connection)
     pulses.forget(parts.database, _FORGOTTEN)
+    settings = parts.settings
+    retention.purge(parts.database, days=settings.event_days, refreshed_days=settings.refreshed_days)
     if not pulses.beaten_within(parts.database, "ending", _ENDING_SECONDS):
         pulses.beat(parts.database, "ending")
         _say_ending(parts)
