@@ -105,6 +105,7 @@ class Stage:
         for module, name, stand_in in (
             (workers.sweep, "pulses", _Nothing()),  # signs of life, no part of the protocol
             (workers.sweep, "spares", _Nothing()),  # none of them gets 90 days old here
+            (workers.sweep, "retention", _Nothing()),  # nor do events
             (workers.refresh, "time", SimpleNamespace(monotonic=lambda: self._now().world.ms / 1000)),
             (workers.steps, "listener", lambda step, owner: self._now().reached(step, owner)),
             (fleet.tokens, "call", lambda *args, **kw: self._now().tesla.call(*args, **kw)),
@@ -224,7 +225,9 @@ class Schedule:
             database=self.table,
             redis=redis,
             breaker=self._breaker,
-            settings=SimpleNamespace(sweep_seconds=SWEEP_SECONDS, refresh_rate=100, lanes=1),
+            settings=SimpleNamespace(
+                sweep_seconds=SWEEP_SECONDS, refresh_rate=100, lanes=1, event_days=90, refreshed_days=7
+            ),
         )
         self.promises = Promises(
             world,
