@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     from tests.chaos.product import Product
 
 _REFRESH_TOKEN = re.compile(rb"(?:NA|EU|CN)_[A-Za-z0-9_-]{40,80}")
+_WITHIN = re.compile(rb"[A-Za-z0-9_-]{2}")
+"""In front of what looks like a code: it is the middle of something longer, such as a sign-in's verifier."""
 _ACCESS_TOKEN = re.compile(rb"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}")
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Where something that looks like a token was found; `issued`: it is a refresh token of the sandbox's."""
+    """Where something that looks like a token was found."""
 
     place: str
     kind: str
-    issued: bool
 
 
 def scan(product: Product) -> tuple[list[Trace], int]:
@@ -55,9 +56,11 @@ def _find(content: bytes, place: str, hashes: set[bytes]) -> list[Trace]:
     for match in _REFRESH_TOKEN.finditer(content):
         # What stands behind a token may look like a part of it.
         text = match[0]
-        issued = any(hashlib.sha256(text[:length]).digest() in hashes for length in range(40, len(text) + 1))
-        traces.append(Trace(place, "a refresh token or a code", issued))
-    traces += [Trace(place, "an access or id token", issued=False) for _ in _ACCESS_TOKEN.finditer(content)]
+        if any(hashlib.sha256(text[:length]).digest() in hashes for length in range(40, len(text) + 1)):
+            traces.append(Trace(place, "a refresh token"))
+        elif not _WITHIN.fullmatch(content, max(match.start() - 2, 0), match.start()):
+            traces.append(Trace(place, "a code"))
+    traces += [Trace(place, "an access or id token") for _ in _ACCESS_TOKEN.finditer(content)]
     return traces
 
 
