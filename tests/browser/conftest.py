@@ -19,7 +19,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from models.migrate import upgrade
-from settings import ROOT
+from settings import ROOT, Settings
+from workers.parts import Parts, build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,9 +56,26 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError(f"{url} did not answer in time")
 
 
+PASSWORD = "the-operator-of-the-tests"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Pages and a sandbox, as processes. `parts` are what a worker of theirs would have: there is none."""
+
+    url: str
+    sandbox: str
+    parts: Parts
+
+
 @pytest.fixture(scope="session")
-def evergrant(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[str]:
+def evergrant(installation: Installation) -> str:
     """The URL of the pages; the sandbox is behind them."""
+    return installation.url
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[Installation]:
     home: Path = tmp_path_factory.mktemp("evergrant")
     web, sandbox = free_port(), free_port()
     url = f"http://localhost:{web}"
@@ -70,6 +88,7 @@ def evergrant(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Itera
         "REDIS_URL": redis_url,
         "DATABASE_URL": "",
         "TESLA_CLIENT_ID": "",
+        "OPERATOR_PASSWORD": PASSWORD,
     }
     commands = [
         [
@@ -88,7 +107,13 @@ def evergrant(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Itera
     try:
         wait_for(f"http://localhost:{sandbox}/healthz", running[0])
         wait_for(f"{url}/healthz", running[1])
-        yield url
+        settings = Settings(
+            _env_file=None, evergrant_home=home, sandbox_port=sandbox, public_url=url, redis_url=redis_url
+        )
+        parts = build(settings)
+        yield Installation(url, f"http://localhost:{sandbox}", parts)
+        parts.database.close()
+        parts.redis.close()
     finally:
         for process in running:
             process.send_signal(signal.SIGTERM)
