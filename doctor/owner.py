@@ -318,8 +318,8 @@ def _region(settings: Settings, grant: Grant, fleet: _Fleet) -> Finding:
         name = REGIONS[elsewhere].name if elsewhere in REGIONS else "another region"
         return REGION.fails(
             f"The table says {grant.region}; Tesla says that the account lives in {name}.",
-            "Have the owner sign in again, which looks the region up; programs should take the base URL from "
-            "Evergrant each time.",
+            "Have the owner sign in again, which looks the region up; programs should take the base URL "
+            "from Evergrant each time.",
             *details,
             cause=cause.code,
         )

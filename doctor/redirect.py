@@ -28,15 +28,13 @@ ROUTE = Check(
     "redirect.route",
     "The redirect URI is answered, exactly there",
     "Tesla sends every owner’s browser to exactly this address. A redirect, another path or a lost cookie "
-    "on the "
-    "way, and no sign-in ends well.",
+    "on the way, and no sign-in ends well.",
 )
 TESLA = Check(
     "redirect.tesla",
     "Tesla takes the redirect URI",
     "It must equal one that is registered with the app, to the letter: scheme, host, port, path, and the "
-    "slash at "
-    "the end.",
+    "slash at the end.",
 )
 
 PASTE = "The redirect URI to paste into the developer portal"
@@ -118,8 +116,7 @@ def _somebody_else(answer: Answer, asked: tuple[str, str]) -> Finding:
         return ROUTE.fails(
             "An Evergrant answers there, and it is not this one: its `SECRET_KEY` is another.",
             "Give all processes of this installation the same `SECRET_KEY` and EVERGRANT_HOME, or set "
-            "`PUBLIC_URL` "
-            "to this installation’s own address; then restart.",
+            "`PUBLIC_URL` to this installation’s own address; then restart.",
             *details,
         )
     if answer.status in {502, 503, 504}:
@@ -131,8 +128,7 @@ def _somebody_else(answer: Answer, asked: tuple[str, str]) -> Finding:
     return ROUTE.fails(
         f"Something else answers there (HTTP {answer.status}{f', {server}' if server else ''}).",
         "Have the proxy pass this address on to Evergrant, or set `PUBLIC_URL` to Evergrant’s own address "
-        "and "
-        "restart.",
+        "and restart.",
         *details,
     )
 

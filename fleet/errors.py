@@ -55,7 +55,8 @@ CAUSES: dict[str, Cause] = {
             Actor.OWNER,
             "Tesla ended this grant",
             "Tesla no longer accepts the refresh token: consent was withdrawn, the Tesla password was "
-            "changed, or the grant was not used for three months.",
+            "changed, the owner signed in to the same app elsewhere, or the grant was not used for three "
+            "months.",
             "Sign in with Tesla again to reconnect.",
         ),
         Cause(

@@ -13,7 +13,7 @@ from flask import Flask, g, request, url_for
 from flask_talisman import Talisman
 from flask_wtf.csrf import CSRFProtect
 
-from web import cars, health, landing, metrics, owner, problems, public_key, signin, words
+from web import cars, health, landing, metrics, owner, problems, public_key, signin, troubleshooting, words
 from web.api.app import ForPrograms, create_api
 from web.api.parts import attach_api, wire_api
 from web.operator import console
@@ -75,6 +75,7 @@ def create_app(parts: Parts | None = None) -> Flask:
     app.register_blueprint(cars.blueprint)
     app.register_blueprint(console())
     app.register_blueprint(public_key.blueprint)
+    app.register_blueprint(troubleshooting.blueprint)
     app.register_blueprint(health.blueprint(parts))
     app.register_blueprint(metrics.blueprint)
     app.after_request(_finish)
@@ -84,6 +85,7 @@ def create_app(parts: Parts | None = None) -> Flask:
         clock=words.clock,
         lasting=words.lasting,
         when=words.when,
+        more=troubleshooting.more,
     )
     app.jinja_env.filters.update(ticks=words.ticks, number="{:,}".format)
     split = ForPrograms(app.wsgi_app, create_api(wired, api_parts).wsgi_app)

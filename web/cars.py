@@ -87,7 +87,7 @@ def look(owner: str) -> Look:
     try:
         answer = wired.api.vehicles(token, region, Deadline(SECONDS))
     except TeslaError as error:
-        current_app.logger.info("cars: %s correlation_id=%s", error, g.correlation_id)
+        current_app.logger.info("cars: %s correlation_id=%s (%s)", error, g.correlation_id, error.cause.entry)
         return Look(now, why=error.cause)
     return _read(answer, token, now)
 

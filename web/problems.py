@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from fleet.errors import Actor, TeslaError
+from fleet.errors import CAUSES, Actor, TeslaError
 from fleet.uris import other_uri, parting
 
 if TYPE_CHECKING:
@@ -130,12 +130,13 @@ def show(problem: Problem) -> Response:
     """The page, with its status; logged in one line, without anything that came with the request."""
     current_app.logger.log(
         logging.INFO if problem.status in {404, 405} else logging.WARNING,
-        "%s %r: cause=%s status=%d correlation_id=%s",
+        "%s %r: cause=%s status=%d correlation_id=%s%s",
         request.method,
         request.path,
         problem.code,
         problem.status,
         g.correlation_id,
+        f" ({CAUSES[problem.code].entry})" if problem.code in CAUSES else "",
     )
     page = render_template("problem.html", problem=problem, turn=TURNS[problem.actor])
     response = make_response(page, problem.status)

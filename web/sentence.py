@@ -29,12 +29,14 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True)
 class Sentence:
-    """`word` opens the sentence; `repair` is a button's label and its endpoint."""
+    """`word` opens the sentence; `repair` is a button's label and its endpoint; `cause` the code of what is
+    behind it."""
 
     tone: Tone
     word: str
     rest: Markup
     repair: tuple[str, str] | None = None
+    cause: str | None = None
 
 
 OVERDUE_SECONDS = 30.0
@@ -79,7 +81,9 @@ def sentence(
         cause = cause_of(grant.reason)
         why = cause.explanation if cause else "Tesla no longer accepts the refresh token."
         when = Markup("on {}").format(day(grant.last_error_at)) if grant.last_error_at else ""
-        return Sentence(Tone.ENDED, "Ended", Markup("{}. {}").format(when, why), RECONNECT)
+        return Sentence(
+            Tone.ENDED, "Ended", Markup("{}. {}").format(when, why), RECONNECT, cause.code if cause else None
+        )
     return _alive(grant, pause, swept, you)
 
 
@@ -104,6 +108,7 @@ def _alive(grant: Grant, pause: Cause | None, swept: bool, you: str) -> Sentence
             Markup(
                 "{}. That is the operator’s turn; the grant is kept and goes on by itself afterwards. {}"
             ).format(cause.title, _good_for(grant)),
+            cause=cause.code,
         )
     if grant.in_flight:
         return Sentence(Tone.ALIVE, "Alive.", Markup("A refresh is under way."))
@@ -112,6 +117,7 @@ def _alive(grant: Grant, pause: Cause | None, swept: bool, you: str) -> Sentence
             Tone.WAITING,
             "Waiting for Tesla.",
             Markup("{}. {}{} Nothing to do.").format(cause.title, _tries(grant), _good_for(grant)),
+            cause=cause.code,
         )
     refreshed = relative(grant.refreshed_at, now)
     if grant.refresh_at is not None and not _is_due(grant):

@@ -1,7 +1,7 @@
 """What programs are told when something does not work: problem details (RFC 9457), and nothing else.
 
 Beside the standard's members each has `code`, for programs to compare; `turn`, whose turn it is; and
-`repair`, what to do.
+`repair`, what to do. Where Tesla's answer is behind it, `entry` is where the whole story is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from fleet.errors import Actor, Cause
+from web.troubleshooting import address_of
 from web.wiring import wiring
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ def show(refusal: Refusal) -> Response:
         "code": refusal.code,
         "turn": str(refusal.turn),
         "repair": refusal.repair or None,
+        "entry": address_of(refusal.members.get("reason") or refusal.code),
         "correlation_id": g.correlation_id,
         **refusal.members,
     }

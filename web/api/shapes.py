@@ -226,6 +226,7 @@ class Problem(_Out):
     code: str = Field(description="For programs to compare.")
     turn: Turn = Field(description="Whose turn it is; `wait`: nobody's, it passes by itself.")
     repair: str = Field(default="", description="What to do.")
+    entry: str = Field(default="", description="Where the whole story of the cause is, for people.")
     correlation_id: str = Field(description="For the operator, who finds it in the log.")
     owner: str = Field(default="", description="Whom it is about.")
     reason: str = Field(default="", description="With `needs_consent`: the code of the cause.")
