@@ -11,6 +11,7 @@ import click
 from evergrant.doctor import doctor
 from evergrant.exits import EXPLAINED, Exit
 from evergrant.export import export
+from evergrant.importing import import_
 from evergrant.keypair import keypair, register
 from evergrant.keys import keys
 from evergrant.owners import owners, token
@@ -52,7 +53,7 @@ def run(name: str) -> None:
     become(name)
 
 
-for command in (doctor, keypair, register, owners, token, keys, webhooks, export):
+for command in (doctor, keypair, register, owners, token, keys, webhooks, import_, export):
     cli.add_command(command)
 
 

@@ -128,12 +128,12 @@ def read_tokens(answer: Answer) -> Tokens:
     if not isinstance(content, dict):
         raise _odd(answer, "the answer is not a JSON object")
     access_token = content.get("access_token")
-    if not _is_token(access_token):
+    if not is_token(access_token):
         raise _odd(answer, "the answer has no usable access token")
     refresh_token = content.get("refresh_token")
     if refresh_token in (None, ""):
         refresh_token = None
-    elif not _is_token(refresh_token):
+    elif not is_token(refresh_token):
         raise _odd(answer, "the refresh token in the answer is not usable")
     id_token = content.get("id_token")
     claims = unverified_claims(access_token)
@@ -141,13 +141,13 @@ def read_tokens(answer: Answer) -> Tokens:
         access_token=access_token,
         refresh_token=refresh_token,
         # Who signs in must have one, and its verifier says so; a refresh is not lost because of it.
-        id_token=id_token if _is_token(id_token) else None,
+        id_token=id_token if is_token(id_token) else None,
         expires_in=_life(content.get("expires_in"), claims),
         scopes=_scopes(claims.get("scp"), content.get("scope")),
     )
 
 
-def _is_token(value: object) -> TypeGuard[str]:
+def is_token(value: object) -> TypeGuard[str]:
     """A non-empty string of visible ASCII, as RFC 6749, appendix A has it."""
     return isinstance(value, str) and 0 < len(value) <= LONGEST_TOKEN and not _NOT_VISIBLE.search(value)
 
@@ -160,7 +160,7 @@ def _salvage(body: bytes) -> str | None:
     """A whole refresh token in an answer that can't be used otherwise, e.g. one that broke off after it."""
     found = _REFRESH_TOKEN.search(body)
     token = found[1].decode() if found else None
-    return token if _is_token(token) else None
+    return token if is_token(token) else None
 
 
 def _odd(answer: Answer, why: str) -> TeslaError:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, String, Table, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
-from models import spares, webhooks
+from models import imports, spares, webhooks
 from models.events import Kind, events, record
 from models.grants import State, grants
+from models.imports import Fate
 from models.session import Instant, metadata, now
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class SignIn:
     said_at: datetime
     client_id: str | None = None
     noticed: tuple[tuple[str, str], ...] = ()
+    imported: str | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self) | {"said_at": self.said_at.isoformat()})
@@ -88,6 +90,7 @@ def connect(
     said_at: datetime | None = None,
     client_id: str | None = None,
     noticed: Iterable[tuple[str, str]] = (),
+    imported: str | None = None,
 ) -> int | None:
     """Stores what a sign-in brought and returns the generation. It replaces all that was held before.
 
@@ -99,7 +102,9 @@ def connect(
     stored may have been lost, and its tokens may have been rotated since.
 
     `client_id` is the app that Tesla gave the tokens to. `noticed` is what Tesla refuses to this grant: for
-    each a cause's code, and words.
+    each a cause's code, and words. `imported` is the digest of the refresh token that was kept elsewhere and
+    brought these (`models.imports`): it takes no live grant's place, but is kept beside it, and brings back
+    nobody who disconnected here.
 
     An attempt that is in flight keeps its place on the row, so that no other begins beside it, but its answer
     belongs to the older consent and will be dropped.
@@ -153,6 +158,7 @@ def connect(
                     select(
                         grants.c.generation,
                         grants.c.attempt_number,
+                        grants.c.state,
                         grants.c.consent_id,
                         grants.c.said_at,
                         grants.c.paused_at,
@@ -163,7 +169,17 @@ def connect(
                 ).one_or_none()
                 if found is not None and found.consent_id == correlation_id:
                     return int(found.generation)
-                if said_at is not None and _has_spoken_since(connection, owner, said_at, found):
+                spoken = said_at is not None and _has_spoken_since(connection, owner, said_at, found)
+                if imported is not None:
+                    fate = _fate(found, spoken)
+                    imports.settle(connection, imported, fate, owner)
+                    if fate is Fate.BESIDE and found is not None:
+                        _keep_beside(
+                            connection, keyring, owner, found.generation, refresh_token, correlation_id
+                        )
+                    if fate is not Fate.IMPORTED:
+                        return None
+                if spoken:
                     return None
                 if found is None:
                     generation = 0
@@ -185,6 +201,7 @@ def connect(
                     Kind.CONNECTED,
                     owner=owner,
                     generation=generation,
+                    detail=None if imported is None else "Imported with a token that was kept elsewhere.",
                     correlation_id=correlation_id,
                     access_expires_at=then(expires_in),
                 )
@@ -213,6 +230,38 @@ def connect(
             # The same owner's first sign-in, twice at once: the row is there now.
             if not tries:
                 raise
+
+
+def _fate(found: Row[Any] | None, spoken: bool) -> Fate:
+    """What becomes of an imported token whose owner has this row."""
+    if found is not None and found.state == State.ALIVE:
+        return Fate.BESIDE
+    if spoken or (found is not None and found.state == State.DISCONNECTED):
+        return Fate.DROPPED
+    return Fate.IMPORTED
+
+
+def _keep_beside(
+    connection: Connection,
+    keyring: Keyring,
+    owner: str,
+    generation: int,
+    refresh_token: str,
+    correlation_id: str,
+) -> None:
+    """Tesla has given it for a token that may be of the live grant's own family: then it may have taken the
+    place of the one that is held, and it is found among the spares when that is refused."""
+    # No attempt of the grant's has such a number; it is always the same for this one.
+    number = -int(_digest(correlation_id)[:15], 16)
+    if spares.keep(connection, keyring, owner, number, refresh_token):
+        record(
+            connection,
+            Kind.SPARE_KEPT,
+            owner=owner,
+            generation=generation,
+            correlation_id=correlation_id,
+            detail="An imported token is kept beside the live grant.",
+        )
 
 
 def _has_spoken_since(connection: Connection, owner: str, said_at: datetime, row: Row[Any] | None) -> bool:
@@ -276,6 +325,7 @@ def erase(database: Database, owner: str) -> bool:
         spares.erase(connection, owner)
         connection.execute(delete(events).where(events.c.owner == owner))
         webhooks.forget_owner(connection, owner)
+        imports.forget_owner(connection, owner)
         erased = connection.execute(delete(grants).where(grants.c.owner == owner)).rowcount > 0
         if erased:
             # It stays until it has been told.

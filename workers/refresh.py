@@ -255,7 +255,7 @@ class Refresher:
                     )
                 except TeslaError as error:
                     if error.cause.code == "other_credentials":
-                        self._tesla_works(admission)
+                        self.tesla_works(admission)
                         return self._not_ours(attempt, str(error))
                     if error.actor is not Actor.OWNER:
                         return self._failed(attempt, token, came_from, error, deadline)
@@ -340,7 +340,7 @@ class Refresher:
     def _keep(self, answer: Answer, stale: int | None, admission: Admission) -> Outcome:
         """The answer, and nothing else, comes first."""
         settled = self._store(answer)
-        self._tesla_works(admission)
+        self.tesla_works(admission)
         if settled is None:
             return Outcome(Result.WAITING, cause=DATABASE_AWAY, retry_in=self._pacing.sweep_seconds)
         if settled is not Settled.STORED:
@@ -457,7 +457,7 @@ class Refresher:
         deadline: Deadline,
     ) -> Outcome:
         """Tesla rejected every refresh token held: only now is the owner asked again."""
-        self._tesla_works(admission)  # it answers, and it knows the app
+        self.tesla_works(admission)  # it answers, and it knows the app
         cause = self._why(attempt.owner, deadline) or rejection.cause
         with self._database.write() as connection:
             ended = attempts.end_consent(
@@ -619,7 +619,7 @@ class Refresher:
         result = Result.OPERATOR_MUST_ACT if operator else Result.WAITING
         return Outcome(result, grant, cause, max((until - grant.read_at).total_seconds(), 0))
 
-    def _tesla_works(self, admission: Admission) -> None:
+    def tesla_works(self, admission: Admission) -> None:
         """Tells the breaker, which closes if it was open."""
         if admission.troubled and self._breaker.succeeded():
             self._announce(Kind.GOES_ON, admission.cause or None, "Tesla works again; refreshes go on.")

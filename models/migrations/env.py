@@ -8,6 +8,7 @@ from models import (  # noqa: F401
     consent,
     events,
     grants,
+    imports,
     pulses,
     signins,
     spares,

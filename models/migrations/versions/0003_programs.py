@@ -74,9 +74,24 @@ def upgrade() -> None:
     )
     for columns in (["endpoint", "next_at"], ["endpoint", "id"], ["type", "at"], ["owner"]):
         op.create_index(f"ix_webhook_deliveries_{'_'.join(columns)}", "webhook_deliveries", columns)
+    op.create_table(
+        "imports",
+        sa.Column("token", sa.String(64), nullable=False),
+        sa.Column("fate", sa.String(16), nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.Column("attempt_id", sa.String(32)),
+        sa.Column("attempt_deadline", Instant()),
+        sa.Column("owner", OwnerId),
+        sa.Column("reason", sa.String(64)),
+        sa.Column("detail", sa.Text()),
+        sa.Column("newer", sa.LargeBinary()),
+        sa.PrimaryKeyConstraint("token", name="pk_imports"),
+    )
+    for column in ("at", "owner"):
+        op.create_index(f"ix_imports_{column}", "imports", [column])
 
 
 def downgrade() -> None:
-    for table in ("webhook_deliveries", "webhook_endpoints", "api_key_owners", "api_keys"):
+    for table in ("imports", "webhook_deliveries", "webhook_endpoints", "api_key_owners", "api_keys"):
         op.drop_table(table)
     op.drop_column("grants", "client_id")
