@@ -13,7 +13,7 @@ import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -146,19 +146,25 @@ class Visitor:
     def sign_in(self, owner: str = "Ada Ampere") -> None:
         self.open("/")
         self.page.get_by_role("link", name="Sign in with Tesla").click()
-        self.page.get_by_label(owner).check()
+        self.allow(owner)
+
+    def allow(self, owner: str) -> None:
+        """On Tesla's page."""
+        self.page.get_by_label("Or type a name").fill(owner)
         self.page.get_by_role("button", name="Allow").click()
         self.page.wait_for_url(f"{self.url}/owner")
 
 
 @pytest.fixture
 def visit(chromium: Browser, evergrant: str) -> Iterator[Callable[..., Visitor]]:
-    """Opens a browser of somebody new: light or dark, as wide as asked."""
+    """Opens a browser of somebody new: light or dark, as wide as asked; `how` is Playwright's."""
     visitors: list[Visitor] = []
 
-    def new(scheme: str = "light", width: int = 1100) -> Visitor:
+    def new(scheme: str = "light", width: int = 1100, **how: Any) -> Visitor:
         context = chromium.new_context(
-            color_scheme="dark" if scheme == "dark" else "light", viewport={"width": width, "height": 800}
+            color_scheme="dark" if scheme == "dark" else "light",
+            viewport={"width": width, "height": 800},
+            **how,
         )
         context.set_default_timeout(10_000)
         context.add_init_script(REPORT_VIOLATIONS)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -50,6 +49,12 @@ def test_untick_and_be_asked_again(visit: Callable[..., Visitor]) -> None:
     row = page.get_by_role("row", name="Vehicle location")
     expect(row).to_contain_text("Not granted.")
 
+    page.get_by_role("link", name="Grant what is missing").click()
+    assert "prompt_missing_scopes=true" in page.url
+    page.get_by_role("button", name="Allow").click()
+    expect(row).not_to_contain_text("Not granted.")
+    expect(page.get_by_role("link", name="Grant what is missing")).to_have_count(0)
+
 
 def test_deny(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
@@ -87,8 +92,7 @@ def test_disconnect_reconnect_erase(visit: Callable[..., Visitor]) -> None:
     expect(heading).to_contain_text("Disconnected by you")
 
     page.get_by_role("link", name="Reconnect").click()
-    page.get_by_label("Joule Okafor").check()
-    page.get_by_role("button", name="Allow").click()
+    visitor.allow("Joule Okafor")
     expect(heading).to_contain_text("Alive.")
 
     page.get_by_role("link", name="Erase everything").click()
@@ -99,35 +103,53 @@ def test_disconnect_reconnect_erase(visit: Callable[..., Visitor]) -> None:
     expect(page.get_by_role("status")).to_contain_text("You are not signed in here.")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1600])
-def test_everybody_can_read_it(visit: Callable[..., Visitor], scheme: str, width: int) -> None:
-    visitor = visit(scheme, width)
+def test_withdraw_at_tesla_and_reconnect(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
     page = visitor.page
+    visitor.sign_in("Tesla Kovač")
+    heading = page.get_by_role("heading", level=1)
+    cars = page.get_by_role("region", name="Your cars")
+    expect(cars).to_contain_text("the access token works")
 
-    def look(what: str) -> None:
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, what
-        found = Axe().run(page).response["violations"]
-        serious = [
-            (f["id"], [n["html"] for n in f["nodes"]])
-            for f in found
-            if f["impact"] in {"serious", "critical"}
-        ]
-        assert serious == [], what
-        assert page.locator("html[lang=en] main h1").count() == 1
-
-    visitor.open("/")
-    look("the start page")
-    visitor.open("/callback?state=made-up&code=x")
-    look("a problem")
-    visitor.sign_in()
-    look("the owner's page")
+    page.get_by_role("link", name="Open at Tesla").click()
+    page.get_by_role("button", name="Withdraw consent of Tesla Kovač").click()
+    visitor.open("/owner")
+    expect(cars).to_contain_text("You withdrew consent at Tesla")
     page.get_by_role("button", name="Refresh now").click()
-    look("the owner's page with a notice")
-    visitor.open("/owner/erase")
-    look("a question")
-    visitor.open("/callback?state=made-up&code=x")
-    look("a problem of who is signed in")
+    expect(page.get_by_role("status")).to_contain_text("Reconnect to go on.")
+    expect(heading).to_contain_text("Ended on ")
+    expect(page.locator(".strip .ended")).to_have_count(1)
+
+    page.get_by_role("link", name="Reconnect").click()
+    visitor.allow("Tesla Kovač")
+    expect(heading).to_contain_text("Alive.")
+    expect(cars).to_contain_text("the access token works")
+
+
+def test_export(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.sign_in("Volta Moreau")
+    with visitor.page.expect_download() as download:
+        visitor.page.get_by_role("link", name="Export my data").click()
+    assert download.value.suggested_filename.startswith("evergrant-")
+    kept = json.loads(download.value.path().read_text())["kept"]
+    assert kept["grants"][0]["state"] == "alive"
+    assert "token" not in kept["grants"][0]
+
+
+def test_without_scripts(visit: Callable[..., Visitor]) -> None:
+    visitor = visit(java_script_enabled=False)
+    page = visitor.page
+    visitor.sign_in("Ohm Lindqvist")
+    expect(page.locator("svg.strip[role=img]")).to_be_visible()
+    expect(page.get_by_text("Asking Tesla")).to_be_hidden()
+    assert page.locator("dl time").first.inner_text().endswith(" UTC")
+    page.get_by_role("button", name="Refresh now").click()
+    expect(page.get_by_role("status")).to_have_text("Refreshed just now.")
+    page.get_by_role("link", name="Ask Tesla for your cars").click()
+    expect(page.get_by_role("region", name="Your cars")).to_contain_text("Ohm’s Model 3")
+    page.get_by_role("link", name="To your page").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Alive.")
 
 
 def test_the_keyboard_is_enough(visit: Callable[..., Visitor]) -> None:
