@@ -113,7 +113,7 @@ def test_signed_out_elsewhere(visit: Callable[..., Visitor]) -> None:
     visitor.sign_in("Amp Rossi")
     visitor.context.clear_cookies(name="evergrant")
     page.evaluate(LOOK)
-    page.wait_for_url(f"{visitor.url}/")
+    expect(page).to_have_url(f"{visitor.url}/")
     expect(page.get_by_role("status")).to_contain_text("You are not signed in here.")
 
 
