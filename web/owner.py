@@ -21,7 +21,7 @@ from models.events import Kind
 from models.export import export as everything
 from web.problems import Problem
 from web.sentence import cause_of, sentence
-from web.session import end_session, owner_of_session, signin_is_stored, signin_waits
+from web.session import end_session, keep_session, owner_of_session, signin_is_stored, signin_waits
 from web.timeline import EVENTS, outcome, timeline
 from web.wiring import wiring
 from web.words import duration, exact
@@ -94,6 +94,7 @@ def _store_signin(owner: str) -> None:
 @signed_in
 def page(owner: str) -> str:
     """The page."""
+    keep_session()
     return render_template("owner.html", **_shown(owner))
 
 

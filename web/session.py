@@ -15,7 +15,7 @@ _OWNER = "owner"
 _WAITS = "waits"
 
 LIFE = timedelta(days=7)
-"""Since the last page that was looked at."""
+"""Since the owner's page was last opened."""
 
 
 def cookie_config(settings: Settings) -> dict[str, Any]:
@@ -29,6 +29,9 @@ def cookie_config(settings: Settings) -> dict[str, Any]:
         "SESSION_COOKIE_SAMESITE": "Lax",
         "SESSION_COOKIE_SECURE": secure,
         "PERMANENT_SESSION_LIFETIME": LIFE,
+        # Else the answer to what an open page asks by itself would bring a session back that another tab has
+        # ended meanwhile.
+        "SESSION_REFRESH_EACH_REQUEST": False,
     }
 
 
@@ -48,6 +51,11 @@ def start_session(owner: str, *, waits: bool = False) -> None:
         session[_WAITS] = True
     # Made now and not by the first form: pages that two tabs open at once would each make another.
     generate_csrf()
+
+
+def keep_session() -> None:
+    """Its life begins anew."""
+    session.modified = True
 
 
 def signin_waits() -> bool:

@@ -111,6 +111,7 @@ def test_signed_out_elsewhere(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     page = visitor.page
     visitor.sign_in("Amp Rossi")
+    page.wait_for_load_state("networkidle")
     visitor.context.clear_cookies(name="evergrant")
     page.evaluate(LOOK)
     expect(page).to_have_url(f"{visitor.url}/")

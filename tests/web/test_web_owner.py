@@ -270,6 +270,12 @@ def test_the_live_part_is_the_page_without_its_frame(site: Site, owner: Browser)
     assert 'hx-trigger="every 2s, look from:body"' in owner.get("/owner/live").text
 
 
+def test_what_asks_by_itself_brings_no_session_back(site: Site, owner: Browser) -> None:
+    assert "evergrant=" in owner.get("/owner").headers["Set-Cookie"]
+    for part in ("/owner/live", "/owner/cars"):
+        assert "Set-Cookie" not in owner.get(part, headers={"HX-Request": "true"}).headers
+
+
 def test_where_tesla_keeps_its_side(site: Site, owner: Browser) -> None:
     assert f'href="{CONSENT_PAGE.replace("&", "&amp;")}"' in owner.get("/owner").text
 
