@@ -33,6 +33,7 @@ def operator(visit: Callable[..., Visitor], scheme: str = "light", width: int = 
     visitor.open("/operator")
     visitor.page.get_by_label("Password").fill(PASSWORD)
     visitor.page.get_by_role("button", name="Sign in").click()
+    visitor.page.wait_for_url(f"{visitor.url}/operator")
     return visitor
 
 
