@@ -326,7 +326,7 @@ def _region(settings: Settings, grant: Grant, fleet: _Fleet) -> Finding:
     if fleet.error is not None:
         if fleet.code == "not_registered":
             return REGION.because(fleet.error, *details)
-        return REGION.cant_know("Tesla did not say.", "", *details, cause=fleet.code)
+        return REGION.cant_know("Tesla did not say.", "", *details)
     return REGION.passes(f"The table and Tesla say {grant.region}.", *details)
 
 

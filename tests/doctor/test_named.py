@@ -1,0 +1,259 @@
+"""Each failure, switched on in the sandbox, is named by the page where it shows, by the log, by the doctor.
+
+One row a failure: the rule, where it shows, and the code of its cause.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from doctor.findings import Verdict
+from doctor.troubleshooting import FIVE
+from fleet.errors import CAUSES
+from sandbox.faults import FAULTS
+from tests.doctor.signing_in import EVERYTHING, Owner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.doctor.conftest import Installation
+
+pytestmark = pytest.mark.processes
+
+
+class Row(NamedTuple):
+    fault: str
+    shows: str
+    cause: str
+    rule: dict[str, Any] = {}  # noqa: RUF012 - read only
+    doctor: str | None = None
+    """What the doctor calls it, where that is more than Tesla said."""
+
+
+AT_FLEET = {"endpoint": "fleet"}
+
+ROWS = (
+    # What owners, operators and other programs do.
+    Row("wrong_region", "cars", "wrong_region"),
+    Row("wrong_region", "signin", "wrong_region"),
+    Row("missing_scopes", "signin", "missing_scopes"),
+    Row("superseded", "refresh", "superseded_token"),
+    Row("two_at_once", "refresh twice", "two_refreshes"),
+    Row("other_credentials", "refresh", "other_credentials"),
+    Row("consent_withdrawn", "refresh", "consent_withdrawn"),
+    Row("consent_withdrawn", "cars", "consent_withdrawn"),
+    Row("access_revoked", "cars", "consent_withdrawn"),
+    Row("unknown_user", "cars", "unknown_user"),
+    Row("unknown_user", "signin", "unknown_user"),
+    Row("not_registered", "cars", "not_registered"),
+    Row("not_registered", "signin", "not_registered"),
+    # Tesla does not take the app, or the request.
+    Row("invalid_client", "refresh", "invalid_client"),
+    Row("unauthorized_client", "refresh", "client_refused"),
+    Row("invalid_request", "refresh", "invalid_request"),
+    # It says that the token is spent though the Fleet API still takes the owner's access token.
+    Row("login_required", "refresh", "superseded_token"),
+    Row("invalid_grant", "refresh", "superseded_token"),
+    # Tesla is down, in each way, and too fast for it.
+    Row("rate_limit", "refresh", "rate_limited"),
+    Row("rate_limit", "cars", "rate_limited", AT_FLEET),
+    Row("down_503", "refresh", "tesla_failed"),
+    Row("down_503", "cars", "tesla_failed", AT_FLEET),
+    Row("html_503", "refresh", "tesla_failed"),
+    Row("html_503", "cars", "tesla_failed", AT_FLEET),
+    Row("html_200", "refresh", "odd_answer"),
+    Row("html_200", "cars", "odd_answer", AT_FLEET),
+    Row("empty", "refresh", "odd_answer"),
+    Row("truncated_json", "refresh", "odd_answer"),
+    Row("cut_body", "refresh", "tesla_failed"),
+    Row("reset", "refresh", "tesla_failed"),
+    Row("reset", "cars", "tesla_failed", AT_FLEET),
+    Row("hang", "refresh", "tesla_failed", {"seconds": 8}),
+    Row("hang", "cars", "tesla_failed", {**AT_FLEET, "seconds": 8}),
+    Row("drip", "refresh", "tesla_failed", {"seconds": 8}),
+    Row("huge", "refresh", "tesla_failed"),
+    Row("waf_403", "refresh", "edge"),
+    Row("waf_403", "cars", "edge", AT_FLEET),
+    Row("server_error_400", "refresh", "tesla_failed"),
+)
+
+ELSEWHERE = {
+    # At the callback, before there is a grant: tests/web and the next table.
+    "redirect_mismatch",
+    "invalid_redirect_url",
+    "invalid_auth_code",
+    "no_refresh_token",
+    "jwks_down",
+    # Odd, and no failure: the refresh goes well all the same.
+    "same_refresh_token",
+    "no_expires_in",
+    "absurd_expires_in",
+    "odd_token_type",
+    "extra_fields",
+    "slow",
+}
+
+
+def test_no_fault_is_left_out() -> None:
+    assert {row.fault for row in ROWS} | ELSEWHERE == set(FAULTS)
+    assert set(FIVE) <= {row.cause for row in ROWS}
+
+
+def show(owner: Owner, where: str) -> str:
+    """Has the failure show, and returns the page where it does."""
+    match where:
+        case "signin":
+            owner.sign_in()
+            return owner.get("/owner")
+        case "cars":
+            return owner.get("/owner/cars")
+        case "refresh":
+            owner.refresh()
+            return owner.get("/owner")
+        case "refresh twice":
+            owner.refresh()
+            owner.refresh()
+            return owner.get("/owner")
+    raise AssertionError(where)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.fault}-{row.shows}")
+def test_named_by_page_log_and_doctor(installation: Installation, row: Row) -> None:
+    installation.alive()
+    owner = Owner(installation)
+    if row.shows != "signin":
+        owner.sign_in()
+    installation.site.log.clear()
+    count = {"count": 1} if row.fault == "two_at_once" else {}
+    installation.tesla.fault(row.fault, owner=owner.name, **row.rule, **count)
+
+    page = show(owner, row.shows)
+    link = f'href="{installation.url}/troubleshooting#{row.cause}"'
+    assert link in page, html.unescape(page)
+    lines = [line for line in installation.site.log if f"docs/troubleshooting.md#{row.cause}" in line]
+    assert any(row.cause in line.split("docs/")[0] or CAUSES[row.cause].title in line for line in lines), (
+        installation.log
+    )
+
+    findings, sentence = installation.owner(owner.id)
+    named = {found.check: found.cause for found in findings.values() if found.cause}
+    assert row.cause in named.values(), (named, sentence)
+    assert CAUSES[row.cause].title in sentence
+    assert f"({row.cause})" in sentence
+    assert "unknown" not in sentence.replace("unknown_user", "")
+    found = next(each for each in findings.values() if each.cause == row.cause)
+    assert found.verdict is not Verdict.PASS
+    assert found.repair
+
+
+FOR_ALL = (
+    Row("redirect_mismatch", "", "redirect_mismatch"),
+    Row("invalid_client", "", "invalid_client"),
+    Row("unauthorized_client", "", "client_refused"),
+    Row("not_registered", "", "not_registered"),
+    Row("rate_limit", "", "rate_limited"),
+    Row("rate_limit", "", "rate_limited", AT_FLEET),
+    Row("down_503", "", "tesla_failed"),
+    Row("reset", "", "tesla_failed"),
+    Row("hang", "", "tesla_failed", {"seconds": 8}),
+    Row("html_200", "", "odd_answer"),
+    Row("waf_403", "", "edge"),
+)
+
+
+@pytest.mark.parametrize("row", FOR_ALL, ids=lambda row: f"{row.fault}-{row.rule.get('endpoint', '')}")
+def test_for_everybody_the_doctor_names_it_without_an_owner(installation: Installation, row: Row) -> None:
+    installation.alive()
+    installation.tesla.fault(row.fault, **row.rule)
+    named = {found.check: found.cause for found in installation.examine().values() if found.cause}
+    assert set(named.values()) == {row.cause}, named
+
+
+def test_a_redirect_uri_that_differs_at_the_exchange(installation: Installation) -> None:
+    """Tesla's own page says the same at the authorize request; a browser never comes back from there."""
+    owner = Owner(installation)
+    back = owner.decide()
+    installation.tesla.fault("invalid_redirect_url", owner=owner.name)
+    page = owner.get(back)
+    assert "troubleshooting#redirect_mismatch" in page
+    assert f"{installation.url}/callback" in page
+    assert "docs/troubleshooting.md#redirect_mismatch" in installation.log
+    installation.tesla.fault("redirect_mismatch")
+    found = installation.examine()["redirect.tesla"]
+    details = dict(found.details)
+    assert details["Tesla names"] == f"{installation.url}/callback/"
+    assert details["They part at"].endswith("Evergrant has nothing more, Tesla has /")
+
+
+def test_two_at_once_are_both_named(installation: Installation) -> None:
+    installation.alive()
+    owner = Owner(installation)
+    installation.tesla.fault("missing_scopes", owner=owner.name)
+    owner.sign_in()
+    installation.tesla.fault("wrong_region", owner=owner.name)
+    findings, sentence = installation.owner(owner.id)
+    causes = {found.cause for found in findings.values() if found.verdict is Verdict.FAIL}
+    assert causes == {"wrong_region", "missing_scopes"}
+    for code in causes:
+        assert code
+        assert CAUSES[code].title in sentence
+
+    # The tokens held lack the scopes all the same.
+    installation.tesla.http.delete(f"{installation.tesla.url}/faults/missing_scopes", timeout=10)
+    installation.tesla.fault("rate_limit", owner=owner.name)
+    owner.refresh()
+    _, sentence = installation.owner(owner.id)
+    assert all(code in sentence for code in ("wrong_region", "missing_scopes", "rate_limited"))
+
+
+def test_all_is_well_with_an_owner(installation: Installation) -> None:
+    installation.alive()
+    owner = Owner(installation)
+    owner.sign_in()
+    owner.refresh()
+    findings, sentence = installation.owner(owner.id)
+    assert {found.verdict for found in findings.values()} == {Verdict.PASS}
+    assert sentence == "All is well with this grant."
+
+
+def test_credentials_that_changed_since_the_sign_in(installation: Installation) -> None:
+    """Tesla says nothing but `login_required` to it; the table knows better."""
+    installation.alive()
+    owner = Owner(installation)
+    owner.sign_in()
+    installation.change(tesla_client_id="of-another-environment")
+    findings, sentence = installation.owner(owner.id)
+    assert findings["owner.app"].cause == "other_credentials"
+    assert dict(findings["owner.app"].details)["Made with"] == "evergrant-sandbox"
+    assert "(other_credentials)" in sentence
+    assert "(invalid_client)" in sentence  # both at once: the sandbox does not know that app either
+
+
+def test_the_console_names_it_too(installation: Installation) -> None:
+    installation.alive()
+    owner = Owner(installation)
+    owner.sign_in()
+    installation.tesla.fault("superseded", owner=owner.name)
+    owner.refresh()
+    page = owner.as_operator(f"/operator/owner?id={owner.id}")
+    assert "troubleshooting#superseded_token" in page
+
+
+def test_whose_grant_has_run_out_is_told_what_is_still_known(
+    install: Callable[..., Installation],
+) -> None:
+    installation = install()
+    owner = Owner(installation)
+    owner.sign_in(scope=EVERYTHING)
+    from models.grants import grants
+    from models.session import now
+
+    with installation.parts.database.write() as connection:
+        connection.execute(grants.update().values(access_expires_at=now(-10)))
+    findings, _ = installation.owner(owner.id)
+    assert findings["owner.token"].verdict is Verdict.UNKNOWN
+    assert "run out" in findings["owner.token"].seen
+    assert findings["owner.scopes"].verdict is Verdict.PASS
