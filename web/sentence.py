@@ -29,14 +29,15 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True)
 class Sentence:
-    """`word` opens the sentence; `repair` is a button's label and its endpoint; `cause` the code of what is
-    behind it."""
+    """`word` opens the sentence; `why` explains it, where it takes an explanation; `repair` is a button's label
+    and its endpoint; `cause` the code of what is behind it."""
 
     tone: Tone
     word: str
     rest: Markup
     repair: tuple[str, str] | None = None
     cause: str | None = None
+    why: str = ""
 
 
 OVERDUE_SECONDS = 30.0
@@ -79,10 +80,15 @@ def sentence(
         )
     if grant.state == State.NEEDS_CONSENT:
         cause = cause_of(grant.reason)
-        why = cause.explanation if cause else "Tesla no longer accepts the refresh token."
+        what = cause.title if cause else "Tesla no longer accepts the refresh token"
         when = Markup("on {}").format(day(grant.last_error_at)) if grant.last_error_at else ""
         return Sentence(
-            Tone.ENDED, "Ended", Markup("{}. {}").format(when, why), RECONNECT, cause.code if cause else None
+            Tone.ENDED,
+            "Ended",
+            Markup("{}. {}.").format(when, what),
+            RECONNECT,
+            cause.code if cause else None,
+            cause.explanation if cause else "",
         )
     return _alive(grant, pause, swept, you)
 

@@ -108,7 +108,7 @@ FAILING: dict[str, Any] = {"failures": 3, "last_error": "tesla_failed", "retry_a
         (
             {"state": "needs_consent", "reason": "login_required", "last_error_at": at(-100)},
             Tone.ENDED,
-            "Ended on 3 May 2026. " + CAUSES["login_required"].explanation,
+            "Ended on 3 May 2026. Tesla ended this grant.",
         ),
     ],
 )
