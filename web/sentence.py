@@ -29,8 +29,8 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True)
 class Sentence:
-    """`word` opens the sentence; `why` explains it, where it takes an explanation; `repair` is a button's label
-    and its endpoint; `cause` the code of what is behind it."""
+    """`word` opens the sentence; `why` explains it, where it has to be; `repair` is a button's label and its
+    endpoint; `cause` the code of what is behind it."""
 
     tone: Tone
     word: str
