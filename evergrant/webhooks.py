@@ -12,6 +12,8 @@ from evergrant.refusal import RefusalError
 from evergrant.terminal import as_json, connected, fail, print_json, print_table, when
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from models.webhooks import Delivery, Endpoint
 
 TYPES = (
@@ -39,12 +41,13 @@ def add(url: str, types: tuple[str, ...], as_json: bool) -> None:
     """Send webhooks to URL from now on. Its secret, which signs them, is shown this once."""
     from models import webhooks as outbox
     from workers.parts import parts
-    from workers.webhooks import Places
+    from workers.webhooks import Places, host
 
     if (refusal := Places(parts().settings.webhook_networks).refusal(url)) is not None:
         raise RefusalError(refusal)
     with connected(writes=True) as connection:
         endpoint, secret = outbox.add(connection, parts().keyring, url, types)
+        _note(connection, f"Webhooks go to {host(url)} now ({endpoint}).")
     _show_secret(endpoint, secret, as_json=as_json)
     if not as_json:
         click.echo(f"Try it: evergrant webhooks test {endpoint}", err=True)
@@ -90,6 +93,7 @@ def remove(endpoint: str) -> None:
     with connected(writes=True) as connection:
         if not outbox.remove(connection, endpoint):
             _unknown(endpoint)
+        _note(connection, f"No webhooks go to {endpoint} any more.")
     click.echo("Removed.")
 
 
@@ -112,6 +116,8 @@ def rotate(endpoint: str, overlap: float, as_json: bool) -> None:
     try:
         with connected(writes=True) as connection:
             secret = outbox.rotate(connection, parts().keyring, endpoint, overlap * 3600)
+            if secret is not None:
+                _note(connection, f"The webhooks' endpoint {endpoint} has a new secret.")
     except Unopenable as error:
         fail(Exit.OPERATOR, f"Its secret does not open: {error}.")
     if secret is None:
@@ -157,9 +163,17 @@ def replay(endpoint: str, message: str | None, hours: float | None) -> None:
         if outbox.read(connection, endpoint) is None:
             _unknown(endpoint)
         count = outbox.replay(connection, endpoint, message=message, since=since)
+        if count:
+            _note(connection, f"The operator had {count} webhooks sent to {endpoint} again.")
     if message is not None and not count:
         fail(Exit.NOT_FOUND, f"No message {message} was ever for it, or it was too long ago.")
     click.echo(f"{count} {'message is' if count == 1 else 'messages are'} sent with the next sweep.")
+
+
+def _note(connection: Connection, detail: str) -> None:
+    from models.events import Kind, record
+
+    record(connection, Kind.BY_OPERATOR, detail=detail)
 
 
 def _unknown(endpoint: str) -> NoReturn:

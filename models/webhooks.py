@@ -450,6 +450,11 @@ def read_all(connection: Connection) -> list[Endpoint]:
     return _read(connection)
 
 
+def all_off(connection: Connection) -> list[Endpoint]:
+    """Those that are turned off."""
+    return _read(connection, endpoints.c.off_because.is_not(None))
+
+
 def waiting(connection: Connection) -> dict[str, int]:
     """How many deliveries wait for each endpoint."""
     query = (

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError
 
 from fleet.errors import CAUSES, Actor
-from models import pausing, surveys
+from models import pausing, surveys, webhooks
 from models.surveys import LATE
 from workers.refresh import cause_of
 from workers.watch import stall
+from workers.webhooks import host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +41,7 @@ def needs(parts: Parts) -> list[Need]:
     with parts.database.read() as connection:
         survey = surveys.read(connection)
         paused_for = pausing.longest(connection)
+        off = webhooks.all_off(connection)
     found = [*_standstill(parts), *_of_grants(survey, parts)]
     if paused_for is not None and paused_for > LONG_PAUSE:
         found.append(
@@ -51,6 +53,18 @@ def needs(parts: Parts) -> list[Need]:
                 owners="paused",
             )
         )
+    found += [
+        Need(
+            f"webhooks_off:{endpoint.id}",
+            f"Webhooks to {host(endpoint.url)} are turned off",
+            "It answered that it is gone (HTTP 410)."
+            if endpoint.off_because == webhooks.GONE
+            else "Nothing came through for days. What it misses waits for it, for 30 days.",
+            "Repair the receiver and turn it on again on the page of the webhooks, or remove it there.",
+            urgent=False,
+        )
+        for endpoint in off
+    ]
     return sorted(found, key=lambda need: not need.urgent)
 
 

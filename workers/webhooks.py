@@ -241,7 +241,7 @@ class Deliverer:
                     connection,
                     Kind.WEBHOOKS_OFF,
                     reason="webhooks_off",
-                    detail=f"Webhooks to {_host(to.url)} ({to.id}) are turned off: {why}. Repair it, then "
+                    detail=f"Webhooks to {host(to.url)} ({to.id}) are turned off: {why}. Repair it, then "
                     "`evergrant webhooks replay` turns it on and sends what it has missed.",
                 )
         log.log(
@@ -309,5 +309,6 @@ def _words(answer: Answer) -> str:
     return f"HTTP {answer.status}"
 
 
-def _host(url: str) -> str:
+def host(url: str) -> str:
+    """Whom a URL is about, without what may be secret in it."""
     return urlsplit(url).hostname or "?"
