@@ -8,7 +8,7 @@ from importlib import import_module
 
 from bench.results import write
 
-BENCHES = ("refresh",)
+BENCHES = ("refresh", "token_api")
 """Modules of this package, each with a `run` that returns its part of the results as Markdown."""
 
 

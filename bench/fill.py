@@ -31,7 +31,7 @@ _REST: dict[str, object] = {
     "attempt_number": 1,
     "token_attempt": 1,
 }
-_TIMES = ("connected_at", "refreshed_at", "access_expires_at", "refresh_at")
+_TIMES = ("said_at", "connected_at", "refreshed_at", "access_expires_at", "refresh_at")
 _COLUMNS = ("owner", "access_token", "refresh_token", *_TIMES, *_REST)
 
 
@@ -98,8 +98,8 @@ def _sealed(keyring: Keyring, who: str, issued: float) -> tuple[bytes, bytes]:
 
 
 def _times(issued: float) -> list[datetime]:
-    """When it was connected, refreshed, ends, and falls due."""
+    """When the owner said so, it was connected, refreshed, ends, and falls due."""
     return [
         datetime.fromtimestamp(issued + later, UTC)
-        for later in (0, 0, TOKEN_SECONDS, REFRESH_AT * TOKEN_SECONDS)
+        for later in (0, 0, 0, TOKEN_SECONDS, REFRESH_AT * TOKEN_SECONDS)
     ]

@@ -19,7 +19,8 @@ from sqlalchemy import Boolean, Column, Integer, String, Table, Text, bindparam,
 
 from models.events import Kind, record
 from models.grants import READ, Grant, grants
-from models.session import Instant, Lookup, OwnerId, metadata, now
+from models.lookup import Lookup
+from models.session import Instant, OwnerId, metadata, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BindParameter, DateTime, Float, MetaData, Text, create_engine, event, literal
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from sqlite3 import Connection as SQLiteConnection
 
-    from sqlalchemy import Connection, Dialect, Engine, Select
+    from sqlalchemy import Connection, Dialect, Engine
     from sqlalchemy.pool import ConnectionPoolEntry
     from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -123,62 +123,6 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
-
-
-class Lookup:
-    """A statement that finds one row, compiled once and read in one round trip.
-
-    For what each request of a program asks: SQLAlchemy's own way to a row costs several times as much.
-    """
-
-    def __init__(self, database: Database, statement: Select[Any]) -> None:
-        self._database = database
-        dialect = database.engine.dialect
-        self._compiled = statement.compile(dialect=dialect)
-        self._sql = str(self._compiled)
-        self._processors = [
-            (place, process)
-            for place, column in enumerate(statement.selected_columns)
-            if (process := column.type.dialect_impl(dialect).result_processor(dialect, None))
-        ]
-
-    def one(self, **parameters: str) -> list[Any] | None:
-        """The row's values, or None. Raises SQLAlchemy's errors.
-
-        A connection that has been cut since it was last used is noticed and replaced, once: it only reads.
-        """
-        engine = self._database.engine
-        given: Any = self._compiled.construct_params(parameters)
-        if self._compiled.positional:
-            given = [given[name] for name in self._compiled.positiontup or ()]
-        for is_last in (False, True):
-            connection = cursor = None
-            try:
-                connection = engine.raw_connection()
-                cursor = connection.cursor()
-                cursor.execute(self._sql, given)
-                found = cursor.fetchone()
-                cursor.close()
-            except engine.dialect.loaded_dbapi.Error as error:
-                cut = engine.dialect.is_disconnect(error, connection, cursor)
-                if cut and connection is not None:
-                    connection.invalidate(error)
-                    engine.dispose()  # the others were cut with it
-                if is_last or not cut:
-                    raise DBAPIError.instance(
-                        self._sql, None, error, engine.dialect.loaded_dbapi.Error, True, cut, engine.dialect
-                    ) from None
-            else:
-                if found is None:
-                    return None
-                values = list(found)
-                for place, process in self._processors:
-                    values[place] = process(values[place])
-                return values
-            finally:
-                if connection is not None:
-                    connection.close()
-        raise AssertionError("the second try returns or raises")
 
 
 _POSTGRESQL = {"connect_timeout": 5, "client_encoding": "utf8", "autocommit": True}

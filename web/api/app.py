@@ -39,6 +39,9 @@ class _NoSession(SessionInterface):
 class _App(Flask):
     session_interface = _NoSession()
 
+    def ensure_sync(self, func: Any) -> Any:
+        return func  # none is a coroutine, and each request asks several times
+
     def log_exception(self, exc_info: Any) -> None:
         """The traceback with the correlation id that the problem shows; the path without its query."""
         self.logger.error(
