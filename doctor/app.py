@@ -171,7 +171,8 @@ def _served(settings: Settings, deadline: Deadline) -> Finding:
     local = is_local(settings.public_url)
     domain = domain_of(settings.public_url)
     # Tesla knows the domain only: https, the usual port, and no path.
-    url = f"{'http' if local else 'https'}://{domain}{KEY_PATH}"
+    scheme = urlsplit(settings.public_url).scheme if local else "https"
+    url = f"{scheme}://{domain}{KEY_PATH}"
     asked = ("Asked", url)
     repair = (
         "Have the proxy pass exactly this path on to Evergrant, without a redirect and without a sign-in."

@@ -8,6 +8,7 @@ else gets an answer.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ NAME = "evergrant-doctor"
 
 _SECONDS = 60
 _TEXT = "a b+c/d?e=f&g"
-"""Comes through whole only where nobody decodes and re-encodes the query."""
+"""Comes through whole only where nobody changes the query."""
 
 _FORWARDED = (
     "Forwarded",
@@ -49,19 +50,32 @@ class Arrival:
     forwarded: dict[str, str] = field(default_factory=dict)
 
 
-def question(key: str) -> tuple[str, dict[str, str]]:
-    """A question to be asked once: its nonce, and the parameters that carry it."""
+@dataclass(frozen=True)
+class Question:
+    """To be asked once. It travels in the query and in a cookie, so that it arrives where one is lost."""
+
+    nonce: str
+    parameters: dict[str, str]
+    cookie: str
+
+
+def question(key: str) -> Question:
     nonce = secrets.token_urlsafe(16)
-    return nonce, {NAME: TimestampSigner(key, salt="doctor asks").sign(nonce).decode(), "text": _TEXT}
+    signed = TimestampSigner(key, salt="doctor asks").sign(nonce).decode()
+    return Question(nonce, {NAME: signed, "text": _TEXT}, f"{NAME}={signed}")
 
 
-def asked(key: str, query: str) -> str | None:
+def asked(key: str, environ: Mapping[str, Any]) -> str | None:
     """The nonce of a question that was asked with the same key, just now; else None."""
-    signed = parse_qs(query).get(NAME, [""])[0]
-    try:
-        return TimestampSigner(key, salt="doctor asks").unsign(signed, max_age=_SECONDS).decode()
-    except BadSignature:
+    query, cookie = environ.get("QUERY_STRING", ""), environ.get("HTTP_COOKIE", "")
+    if NAME not in query and NAME not in cookie:
         return None
+    for signed in (*parse_qs(query).get(NAME, []), *re.findall(rf"{NAME}=([^;\s]+)", cookie)):
+        try:
+            return TimestampSigner(key, salt="doctor asks").unsign(signed, max_age=_SECONDS).decode()
+        except BadSignature:
+            continue
+    return None
 
 
 def answer(key: str, nonce: str, environ: Mapping[str, Any], route: str) -> bytes:
@@ -72,7 +86,7 @@ def answer(key: str, nonce: str, environ: Mapping[str, Any], route: str) -> byte
         host=environ.get("HTTP_HOST", ""),
         path=environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
         route=route,
-        cookie=f"{NAME}={nonce}" in environ.get("HTTP_COOKIE", ""),
+        cookie=f"{NAME}={nonce}." in environ.get("HTTP_COOKIE", ""),
         query=parse_qs(environ.get("QUERY_STRING", "")).get("text") == [_TEXT],
         forwarded={name: value for name, value in headers.items() if value},
     )

@@ -4,7 +4,7 @@ what Evergrant sends, and where its web app answers."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
 from doctor import arrival
 from doctor.configuration import cookie_key, is_local
@@ -57,19 +57,17 @@ def _route(settings: Settings, deadline: Deadline) -> Finding:
     uri, key = settings.redirect_uri, cookie_key(settings)
     if key is None:
         return ROUTE.cant_know("Evergrant was never started with this EVERGRANT_HOME.", "Run `make up`.")
-    nonce, parameters = arrival.question(key)
-    headers = {"Cookie": f"{arrival.NAME}={nonce}", "Accept": "text/html"}
+    question = arrival.question(key)
+    headers = {"Cookie": question.cookie, "Accept": "text/html"}
     try:
-        # As Tesla's redirect is: the parameters percent-encoded, and nothing else added.
-        answer = call(
-            session(pool_size=1), "GET", f"{uri}?{urlencode(parameters)}", deadline=deadline, headers=headers
-        )
+        url = f"{uri}?{urlencode(question.parameters)}"
+        answer = call(session(pool_size=1), "GET", url, deadline=deadline, headers=headers)
     except TransportError as error:
         return _unreached(uri, error)
     here = ("Asked", uri)
     if 300 <= answer.status < 400:
         return _redirected(uri, answer)
-    came = arrival.read(key, nonce, answer.body)
+    came = arrival.read(key, question.nonce, answer.body)
     if came is None:
         return _somebody_else(answer, here)
     return _came(settings, came, answer, here)
@@ -89,19 +87,18 @@ def _unreached(uri: str, error: TransportError) -> Finding:
     return ROUTE.cant_know(
         seen,
         f"There was {how}. Open {uri} in a browser: Evergrant’s page about an old sign-in link means that "
-        "it is "
-        "reached from there. Else see that DNS, firewall and proxy lead to Evergrant.",
+        "it is reached from there. Else see that DNS, firewall and proxy lead to Evergrant.",
     )
 
 
 def _redirected(uri: str, answer: Answer) -> Finding:
-    target = answer.headers.get("Location", "")
+    target = urljoin(uri, answer.headers.get("Location", ""))
     bare = urlunsplit(urlsplit(target)._replace(query="", fragment=""))
-    details = [("Evergrant sends Tesla", uri), ("It answers with a redirect to", bare or "nowhere")]
-    if bare.startswith(("http://", "https://")):
+    details = [("Evergrant sends Tesla", uri), ("It answers with a redirect to", bare)]
+    if bare != uri:
         details.append(("They part at", parting(uri, bare, whose="the redirect")))
     return ROUTE.fails(
-        f"It answers HTTP {answer.status}, a redirect to {bare or 'nowhere'}.",
+        f"It answers HTTP {answer.status}, a redirect to {bare}.",
         f"Set `PUBLIC_URL` to the address that answers by itself "
         f"({bare.removesuffix('/').removesuffix('/callback')}), "
         "register that redirect URI and restart; or have the proxy stop redirecting.",
@@ -141,7 +138,7 @@ def _came(settings: Settings, came: Arrival, answer: Answer, asked: tuple[str, s
     if not came.query:
         wrong.append(
             (
-                "A proxy changes the query on the way.",
+                "A proxy changes or drops the query on the way.",
                 "Have it pass the query on as it comes: sign-in codes are in it.",
             )
         )

@@ -37,10 +37,8 @@ class AtPublicUrl:
         path = environ.get("PATH_INFO", "")
         if self._prefix and (path == self._prefix or path.startswith(self._prefix + "/")):
             path = path[len(self._prefix) :] or "/"
-        if arrival.NAME in (query := environ.get("QUERY_STRING", "")):
-            nonce = arrival.asked(self._key, query)
-            if nonce is not None:
-                return self._tell_doctor(nonce, environ, path, start_response)
+        if (nonce := arrival.asked(self._key, environ)) is not None:
+            return self._tell_doctor(nonce, environ, path, start_response)
         environ[ARRIVED_AT] = environ.get("HTTP_HOST", self._host)
         environ["wsgi.url_scheme"] = self._scheme
         environ["HTTP_HOST"] = self._host
