@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 from sqlalchemy import select, update
 
-from models import pulses, surveys
+from models import pulses, surveys, webhooks
 from models.events import Kind, events, record
 from models.grants import grants
 from models.session import now
@@ -172,7 +172,15 @@ def test_everybody_can_read_it(
         f"/operator/owner/disconnect?id={owner}",
         "/operator/events?kind=all",
         "/operator/events?owner=nobody",
+        "/operator/webhooks",
     ):
+        look(path)
+    with installation.parts.database.write() as connection:
+        endpoint, _ = webhooks.add(
+            connection, installation.parts.keyring, "https://example.com/" + "long/" * 30
+        )
+        record(connection, Kind.CONNECTED, owner=owner)
+    for path in ("/operator/webhooks", f"/operator/webhooks/{endpoint}/remove"):
         look(path)
 
 
