@@ -170,7 +170,7 @@ def _lenient(
     verdict: Verdict, ledger: Ledger, record: dict[str, Any], tally: Tally, product: Product
 ) -> None:
     """With Tesla's 24 h: nobody is lost but by the owner's own word, and both sides hold the same token."""
-    states, asked = _asked(product)
+    states, asked, _ = _asked(product)
     owners = {owner["sub"]: owner for owner in record["owners"]}
     dead = {owner for owner, state in states.items() if state != State.ALIVE}
     other = {
@@ -223,7 +223,7 @@ def _lenient(
 def _strict(verdict: Verdict, ledger: Ledger, product: Product) -> None:
     """Any use of a superseded token ends the family: who ended is exactly whose newest token nobody could
     have known when the call was made that ended it."""
-    states, asked = _asked(product)
+    states, _, repeated = _asked(product)
     ended = set(ledger.ended_at)
     way = {issued.owner for issued in ledger.lost_on_the_way.values()}
     window = {issued.owner for issued in ledger.lost_in_the_window.values()} - way
@@ -243,7 +243,7 @@ def _strict(verdict: Verdict, ledger: Ledger, product: Product) -> None:
     )
     told = {owner for owner, state in states.items() if state == State.NEEDS_CONSENT}
     verdict.promise("needs_consent although Tesla accepts a token", len(told - ended), not told - ended)
-    wrongly = (ended - told) | {owner for owner in asked if asked[owner] > 1}
+    wrongly = (ended - told) | repeated
     verdict.promise(
         "ended and not said so, or said more than once", len(wrongly), not wrongly, ", ".join(wrongly)
     )
@@ -255,12 +255,26 @@ def _strict(verdict: Verdict, ledger: Ledger, product: Product) -> None:
     verdict.promise("grants lost beside these", len(other), not other, ", ".join(sorted(other)))
 
 
-def _asked(product: Product) -> tuple[dict[str, str], Counter[str]]:
-    """Each grant's state, and how often its owner was told to sign in again."""
-    told = select(events.c.owner).where(events.c.kind == Kind.NEEDS_CONSENT.value)
+def _asked(product: Product) -> tuple[dict[str, str], Counter[str], set[str]]:
+    """Each grant's state, how often its owner was told to sign in again, and who was told so twice although
+    nothing had brought the grant back in between (as a token does that turns up late)."""
     with product.database.read() as connection:
         states = {row.owner: row.state for row in connection.execute(select(grants.c.owner, grants.c.state))}
-        return states, Counter(connection.execute(told).scalars())
+        happened = connection.execute(
+            select(events.c.owner, events.c.kind)
+            .where(events.c.kind.in_([Kind.NEEDS_CONSENT, Kind.REFRESHED, Kind.REVIVED]))
+            .order_by(events.c.id)
+        ).all()
+    asked: Counter[str] = Counter()
+    last: dict[str, str] = {}
+    repeated = set()
+    for owner, kind in happened:
+        if kind == Kind.NEEDS_CONSENT:
+            asked[owner] += 1
+            if last.get(owner) == kind:
+                repeated.add(owner)
+        last[owner] = kind
+    return states, asked, repeated
 
 
 def _window(verdict: Verdict, ledger: Ledger, tally: Tally) -> None:
