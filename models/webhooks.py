@@ -28,6 +28,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    text,
     update,
 )
 
@@ -77,6 +78,8 @@ endpoints = Table(
     Column("claimed_until", Instant),
 )
 
+_WAITS = text("next_at IS NOT NULL")
+
 deliveries = Table(
     "webhook_deliveries",
     metadata,
@@ -98,7 +101,14 @@ deliveries = Table(
     Column("tried_at", Instant),
     Column("status", Integer),  # the last answer's
     Column("error", Text),
-    Index("ix_webhook_deliveries_endpoint_next_at", "endpoint", "next_at"),
+    # Most have been taken: what waits is found without passing them.
+    Index(
+        "ix_webhook_deliveries_endpoint_next_at",
+        "endpoint",
+        "next_at",
+        postgresql_where=_WAITS,
+        sqlite_where=_WAITS,
+    ),
     Index("ix_webhook_deliveries_endpoint_id", "endpoint", "id"),
     Index("ix_webhook_deliveries_type_at", "type", "at"),
     Index("ix_webhook_deliveries_owner", "owner"),

@@ -60,10 +60,12 @@ class Line:
             text=True,
         )
 
-    def run(self, *words: str, code: int = 0, **settings: str) -> subprocess.CompletedProcess[str]:
-        """The command, which has to end with `code`."""
+    def run(
+        self, *words: str, code: int = 0, seconds: float = 100, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
+        """The command, which has to end with `code`, within so many seconds."""
         process = self.start(*words, **settings)
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=seconds)
         assert process.returncode == code, out + err
         assert "Traceback" not in out + err
         return subprocess.CompletedProcess(words, code, out, err)

@@ -13,6 +13,7 @@ from redis import Redis
 from sqlalchemy import func, select
 
 from evergrant.exits import Exit
+from fleet.claims import unverified_claims
 from models.grants import grants
 from tests.evergrant.running import wait_until
 from tests.sandbox.conftest import APP
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
 
     from tests.evergrant.line import Line
 
-OWNERS, DEAD = 120, 10
+OWNERS = int(os.environ.get("IMPORT_OWNERS", "120"))
+"""How many owners move; set it to 10000 for a run of some minutes."""
+
+DEAD = OWNERS // 12
+ODD = DEAD + 20
+PATIENCE = 60 + OWNERS / 5
+"""Seconds."""
+
 AT_ONCE = 8
 
 
@@ -36,10 +44,12 @@ class Move:
         self.names = [f"{folder.name} {number}" for number in range(OWNERS)]
         with ThreadPoolExecutor(4) as pool:
             tokens = list(pool.map(self.tesla.sign_in, self.names))
-        for name in self.names[:DEAD]:
-            self.tesla.withdraw(name)
+        for each in tokens[:DEAD]:
+            owner = unverified_claims(each["access_token"])["sub"]
+            assert self.tesla.http.post(f"{self.tesla.url}/owners/{owner}/withdraw", timeout=10).ok
         rows = [each["refresh_token"] for each in tokens]
-        rows[40:40] = ["not a token", rows[0], "", rows[50]]  # malformed, double of a dead one, empty, double
+        # Malformed, double of a dead one, empty, double.
+        rows[ODD:ODD] = ["not a token", rows[0], "", rows[ODD + 10]]
         self.file = folder / "tokens.csv"
         self.file.write_text("refresh_token\n" + "".join(f'"{row}"\n' for row in rows))
         self.report = folder / "report.jsonl"
@@ -70,25 +80,25 @@ def move(line_on_both: Line, tmp_path: Path) -> Move:
     return Move(line_on_both, tmp_path)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(180 + 8 * PATIENCE)
 def test_killed_again_and_again_it_spends_nothing_twice_and_loses_nothing(move: Move) -> None:
     move.tesla.fault("slow", seconds=0.05, where="after")
     kills = 0
     for share in (0.2, 0.5):
         process = move.line.start(*move.words)
         goal = int(share * (OWNERS - DEAD))
-        wait_until(lambda goal=goal: move.alive() >= goal, seconds=60, what="so many imported")  # type: ignore[misc]
+        wait_until(lambda goal=goal: move.alive() >= goal, seconds=PATIENCE, what="so many imported")  # type: ignore[misc]
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         kills += 1
-    done = move.line.run(*move.words, code=Exit.FAILED)
+    done = move.line.run(*move.words, code=Exit.FAILED, seconds=PATIENCE)
 
     # Each line is accounted for, once.
     results = move.results()
     assert sorted(line for lines in results.values() for line in lines) == list(range(2, OWNERS + 4 + 2))
     assert len(results["imported"]) == OWNERS - DEAD
     assert results["dead"] == list(range(2, DEAD + 2))
-    assert results["malformed"] == [42, 44]
+    assert results["malformed"] == [ODD + 2, ODD + 4]
     assert len(results["double"]) == 2
     assert set(results) == {"imported", "dead", "malformed", "double"}
     assert "settled in an earlier run" in done.stdout
@@ -106,10 +116,14 @@ def test_killed_again_and_again_it_spends_nothing_twice_and_loses_nothing(move: 
     # What is held is the newest of each: Tesla takes it as a fresh one.
     with move.line.database.read() as connection:
         rows = connection.execute(select(grants)).all()
-    for row in rows:
+
+    def takes(row: Any) -> bool:
         place = {"owner": row.owner, "column": "refresh_token", "generation": row.generation}
         token = move.line.keyring.open(row.refresh_token, **place)
-        assert move.tesla.refresh(token).status_code == 200
+        return move.tesla.refresh(token).status_code == 200
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(takes, rows))
     assert sum(each["reused_in_grace"] for each in move.seen()) == again
 
 

@@ -117,6 +117,23 @@ def test_each_change_that_concerns_programs_is_told_once(outbox: Outbox) -> None
     assert ended.correlation_id == attempt.id
 
 
+@pytest.mark.parametrize("kind", list(Kind))
+def test_what_is_told_of_what_happens(outbox: Outbox, kind: Kind) -> None:
+    endpoint = outbox.add()
+    with outbox.database.write() as connection:
+        events.record(connection, kind, owner="ann")
+    told = {
+        Kind.CONNECTED: "grant.connected",
+        Kind.REVIVED: "grant.connected",
+        Kind.NEEDS_CONSENT: "grant.needs_consent",
+        Kind.ENDING: "grant.ending",
+        Kind.DISCONNECTED: "grant.disconnected",
+        Kind.OPERATOR_MUST_ACT: "operator.action_needed",
+        Kind.WEBHOOKS_OFF: "operator.action_needed",
+    }
+    assert outbox.types(endpoint) == ([told[kind]] if kind in told else [])
+
+
 def test_a_change_that_is_rolled_back_is_not_told(outbox: Outbox) -> None:
     endpoint = outbox.add()
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis.exceptions import RedisError
 
-from models import consent, pulses
+from models import consent, grants, pulses
+from models.events import latest
 from models.session import now
 from workers.breaker import FIRST_PAUSE
 from workers.lanes import lane
@@ -137,3 +138,19 @@ def test_what_could_not_be_sent_is_claimed_again_when_its_claim_is_over(make: Ca
         if found := run(parts):
             break
     assert found == ["ann"]
+
+
+def test_what_tesla_will_end_soon_is_said_once(parts: Parts) -> None:
+    connect(parts, "unused")
+    with parts.database.write() as connection:
+        long_ago = now(-80 * 24 * 3600)
+        connection.execute(
+            grants.grants.update().values(refreshed_at=long_ago, refresh_at=long_ago, retry_at=now(3600))
+        )
+    run(parts)
+    with parts.database.write() as connection:
+        connection.execute(pulses.pulses.delete())
+    run(parts)
+    with parts.database.read() as connection:
+        kinds = [event.kind for event in latest(connection, "unused")]
+    assert kinds == ["ending", "connected"]

@@ -72,8 +72,16 @@ def upgrade() -> None:
         sa.Column("error", sa.Text()),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_deliveries"),
     )
-    for columns in (["endpoint", "next_at"], ["endpoint", "id"], ["type", "at"], ["owner"]):
+    for columns in (["endpoint", "id"], ["type", "at"], ["owner"]):
         op.create_index(f"ix_webhook_deliveries_{'_'.join(columns)}", "webhook_deliveries", columns)
+    waits = sa.text("next_at IS NOT NULL")
+    op.create_index(
+        "ix_webhook_deliveries_endpoint_next_at",
+        "webhook_deliveries",
+        ["endpoint", "next_at"],
+        postgresql_where=waits,
+        sqlite_where=waits,
+    )
     op.create_table(
         "imports",
         sa.Column("token", sa.String(64), nullable=False),
