@@ -40,6 +40,8 @@ class Finding:
     repair: str = ""
     cause: str | None = None
     details: tuple[tuple[str, str], ...] = ()
+    differ: tuple[str, str] | None = None
+    """Ours and the other, which should be equal to the letter."""
 
     @property
     def entry(self) -> str:
@@ -71,8 +73,15 @@ class Check:
     def passes(self, seen: str, *details: tuple[str, str]) -> Finding:
         return self._found(Verdict.PASS, seen, details=details)
 
-    def fails(self, seen: str, repair: str, *details: tuple[str, str], cause: str | None = None) -> Finding:
-        return self._found(Verdict.FAIL, seen, repair=repair, details=details, cause=cause)
+    def fails(
+        self,
+        seen: str,
+        repair: str,
+        *details: tuple[str, str],
+        cause: str | None = None,
+        differ: tuple[str, str] | None = None,
+    ) -> Finding:
+        return self._found(Verdict.FAIL, seen, repair=repair, details=details, cause=cause, differ=differ)
 
     def cant_know(
         self, seen: str, repair: str = "", *details: tuple[str, str], cause: str | None = None
@@ -149,9 +158,8 @@ def summary(findings: Sequence[Finding]) -> str:
     failed = [finding for finding in findings if finding.verdict is Verdict.FAIL]
     unknown = [finding for finding in findings if finding.verdict is Verdict.UNKNOWN]
     if failed:
-        first = f"{failed[0].seen} {failed[0].repair}"
-        rest = f" ({len(failed) - 1} more below.)" if len(failed) > 1 else ""
-        return f"{len(failed)} of {len(findings)} checks failed. First: {first}{rest}"
+        first = f"First, “{failed[0].title}”: {failed[0].seen} {failed[0].repair}"
+        return f"{len(failed)} of {len(findings)} checks failed. {first}"
     if unknown:
         return f"Nothing failed; {len(unknown)} of {len(findings)} can’t be known from here."
     return f"All is well: {len(findings)} checks passed."

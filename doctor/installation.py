@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from doctor import app, configuration, owner, parts, redirect
+from doctor import app, configuration, first_run, owner, parts, redirect
 from doctor.findings import run
 
 if TYPE_CHECKING:
@@ -21,6 +21,14 @@ def examine(settings: Settings | None, problems: list[str]) -> list[Finding]:
         looks += [app.at_tesla(settings, region) for region in app.served_regions(settings)]
         looks += parts.looks(settings)
     return run(looks)
+
+
+def guide(settings: Settings) -> list[first_run.Step]:
+    """How far this installation has come to its first real sign-in."""
+    looks = [configuration.look(settings, []), *first_run.looks(settings), *redirect.looks(settings)]
+    looks += app.here(settings)
+    looks += [app.at_tesla(settings, region) for region in app.served_regions(settings)]
+    return first_run.steps(run(looks))
 
 
 def examine_owner(settings: Settings, who: str) -> tuple[list[Finding], str]:

@@ -103,6 +103,7 @@ def _redirected(uri: str, answer: Answer) -> Finding:
         f"({bare.removesuffix('/').removesuffix('/callback')}), "
         "register that redirect URI and restart; or have the proxy stop redirecting.",
         *details,
+        differ=(uri, bare) if bare != uri else None,
     )
 
 
@@ -218,7 +219,8 @@ def _tesla(settings: Settings, deadline: Deadline) -> Finding:
             return TESLA.passes("An authorize request with it is let through to the sign-in.", paste)
         case Told.REDIRECT_MISMATCH:
             details = [paste, ("Tesla’s answer", words)]
-            if other := other_uri(words, uri):
+            other = other_uri(words, uri)
+            if other is not None:
                 details += [("Tesla names", other), ("They part at", parting(uri, other))]
             cause = CAUSES["redirect_mismatch"]
             return TESLA.fails(
@@ -226,6 +228,7 @@ def _tesla(settings: Settings, deadline: Deadline) -> Finding:
                 cause.repair,
                 *details,
                 cause=cause.code,
+                differ=(uri, other) if other else None,
             )
         case Told.UNKNOWN_CLIENT:
             cause = CAUSES["invalid_client"]

@@ -11,6 +11,7 @@ import click
 
 from evergrant.exits import Exit
 from evergrant.terminal import as_json
+from fleet.uris import place
 from settings import SettingsError
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def _lines(finding: Finding) -> Iterator[str]:
             yield from _wrapped(f"Repair: {finding.repair}")
     # These may be meant for copying: never broken into lines.
     yield from (f"{_MARGIN}{label}: {text}" for label, text in finding.details)
+    if finding.differ:
+        yield from (_MARGIN + uri for uri in finding.differ)
+        yield _MARGIN + " " * (place(*finding.differ) or 0) + "^"
     if finding.entry:
         yield from _wrapped(f"More: {finding.entry}")
 

@@ -24,6 +24,13 @@ def parting(ours: str, theirs: str, whose: str = "Tesla") -> str:
     return f"character {here + 1}: Evergrant has {rest}, {whose} has {other}"
 
 
+def same_head(ours: str, theirs: str) -> tuple[str, str, str]:
+    """What two URIs begin with alike, and the rest of each."""
+    here = place(ours, theirs)
+    here = len(ours) if here is None else here
+    return ours[:here], ours[here:], theirs[here:]
+
+
 def place(ours: str, theirs: str) -> int | None:
     """The index of the first character that differs, None where the two are equal."""
     if ours == theirs:

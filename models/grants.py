@@ -238,6 +238,12 @@ def correct_region(connection: Connection, grant: Grant, *, region: str, fleet_u
 # --- what the doctor asks ------------------------------------------------------------------------------
 
 
+def is_any_of_app(connection: Connection, client_id: str) -> bool:
+    """Whether any grant was made with this app."""
+    made = select(grants.c.owner).where(grants.c.client_id == client_id).limit(1)
+    return connection.execute(made).first() is not None
+
+
 def one_of_another_app(connection: Connection, client_id: str) -> Grant | None:
     """A grant that is alive and was made with another app than this one, if there is any."""
     another = (grants.c.state == State.ALIVE) & (grants.c.client_id != client_id)

@@ -173,6 +173,10 @@ def test_everybody_can_read_it(
         "/operator/events?kind=all",
         "/operator/events?owner=nobody",
         "/operator/webhooks",
+        "/operator/doctor",
+        f"/operator/doctor?owner={owner}",
+        "/operator/doctor/first-run",
+        "/operator/doctor/keypair",
     ):
         look(path)
     with installation.parts.database.write() as connection:

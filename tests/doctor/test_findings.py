@@ -65,7 +65,7 @@ def test_the_worst_and_the_sentence() -> None:
     assert worst([good, unknown, bad]) is Verdict.FAIL
     assert worst([good, unknown]) is Verdict.UNKNOWN
     assert worst([good]) is Verdict.PASS
-    assert summary([good, bad]) == "1 of 2 checks failed. First: It burns. Put it out."
+    assert summary([good, bad]) == "1 of 2 checks failed. First, “B”: It burns. Put it out."
     assert summary([good]).startswith("All is well")
     assert "can’t be known" in summary([good, unknown])
 

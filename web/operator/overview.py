@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from flask import Blueprint, render_template
 from redis.exceptions import RedisError
 
+from doctor.first_run import is_unproven
 from models import pulses, surveys, tallies
 from models.surveys import BOUNDS
 from web.charts import Point, Series, chart, shares
@@ -55,11 +56,13 @@ def page() -> str:
         survey = surveys.read(connection)
         happened = tallies.since(connection, (MINUTES + 1) * 60)
         signs = pulses.all_signs(connection)
+        unproven = is_unproven(parts.settings, connection)
         quiet_since = (surveys.noted(connection, QUIET) or {}).get("since")
     return render_template(
         "operator/overview.html",
         now=now,
         needs=needs(parts),
+        unproven=unproven,
         quiet_since=datetime.fromisoformat(quiet_since) if quiet_since else None,
         survey=survey,
         refreshes=_refreshes(happened, now),

@@ -20,6 +20,20 @@
     }
   }
 
+  // --- copying --------------------------------------------------------------------------------------------
+
+  // The text stands beside the button, so nothing is lost where a browser does not let a page copy.
+  if (navigator.clipboard) {
+    for (const button of document.querySelectorAll("[data-copy]")) {
+      button.hidden = false;
+      button.addEventListener("click", async () => {
+        await navigator.clipboard.writeText(button.dataset.copy);
+        document.getElementById("said").textContent = "Copied.";
+        button.classList.add("done");
+      });
+    }
+  }
+
   // --- pages that change by themselves (htmx asks, see templates/live.html) -------------------------------
 
   // A part of a page that changes has hx-trigger="every 10s, look from:body". While nobody sees the page it
