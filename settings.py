@@ -77,6 +77,11 @@ class Settings(BaseSettings):
         "no refresh token.",
     )
     public_url: str = Field("http://localhost:8000", description="How browsers reach the web app.")
+    return_urls: str = Field(
+        "",
+        description="Where sign-in links may lead back to, separated by spaces: each URL allows its own "
+        "origin and path, and what is below it.",
+    )
     database_url: SecretStr = Field(SecretStr(""), description="SQLAlchemy URL; unset: SQLite.")
     redis_url: SecretStr = Field(SecretStr(""), description="Redis or Valkey; unset: the embedded Valkey.")
     encryption_keys: SecretStr = Field(
@@ -152,6 +157,15 @@ class Settings(BaseSettings):
         url = urlsplit(value)
         if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment:
             raise ValueError("must look like https://example.com, without a query or fragment")
+        return value
+
+    @field_validator("return_urls")
+    @classmethod
+    def _urls(cls, value: str) -> str:
+        for entry in value.split():
+            url = urlsplit(entry)
+            if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment:
+                raise ValueError("must be URLs like https://app.example.com/tesla, separated by spaces")
         return value
 
     @field_validator("evergrant_home")

@@ -193,6 +193,14 @@ def of_key(key: ApiKey) -> Select[Any] | None:
     return select(api_key_owners.c.owner).where(api_key_owners.c.key == key.id) if key.restricted else None
 
 
+def is_good_for(connection: Connection, key: ApiKey, owner: str | None) -> bool:
+    """Whether it is good for this owner; None: for anybody who comes."""
+    among = of_key(key)
+    if among is None:
+        return True
+    return connection.execute(among.where(api_key_owners.c.owner == owner)).first() is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
     """A genuine key, which may have ended, and the grant of the owner that it was presented for: None

@@ -24,6 +24,7 @@ signins = Table(
     Column("browser", String(64), nullable=False),  # SHA-256 of the browser's cookie
     Column("nonce", Text, nullable=False),
     Column("code_verifier", Text),
+    Column("link", String(64)),  # id of the sign-in link that it began with
     Column("ends_at", Instant, nullable=False, index=True),
 )
 
@@ -35,10 +36,17 @@ class Pending:
     nonce: str
     code_verifier: str | None
     said_at: datetime
+    link: str | None = None
 
 
 def open_signin(
-    database: Database, *, state: str, browser: str, nonce: str, code_verifier: str | None
+    database: Database,
+    *,
+    state: str,
+    browser: str,
+    nonce: str,
+    code_verifier: str | None,
+    link: str | None = None,
 ) -> None:
     """Notes that this browser was sent to Tesla with this `state`."""
     with database.write() as connection:
@@ -49,6 +57,7 @@ def open_signin(
                 browser=_digest(browser),
                 nonce=nonce,
                 code_verifier=code_verifier,
+                link=link,
                 ends_at=now(LIFE),
             )
         )
@@ -63,7 +72,7 @@ def take_signin(database: Database, *, state: str, browser: str) -> Pending | No
         row = connection.execute(
             delete(signins)
             .where(signins.c.state == _digest(state), signins.c.browser == _digest(browser), ~_is_over())
-            .returning(signins.c.nonce, signins.c.code_verifier, now())
+            .returning(signins.c.nonce, signins.c.code_verifier, now(), signins.c.link)
         ).one_or_none()
     return None if row is None else Pending(*row)
 

@@ -126,8 +126,8 @@ def install(app: Flask) -> None:
     app.register_error_handler(RedisError, _redis_down)
 
 
-def show(problem: Problem) -> Response:
-    """The page, with its status; logged in one line, without anything that came with the request."""
+def note(problem: Problem) -> None:
+    """Logs it in one line, without anything that came with the request."""
     current_app.logger.log(
         logging.INFO if problem.status in {404, 405} else logging.WARNING,
         "%s %r: cause=%s status=%d correlation_id=%s%s",
@@ -138,6 +138,11 @@ def show(problem: Problem) -> Response:
         g.correlation_id,
         f" ({CAUSES[problem.code].entry})" if problem.code in CAUSES else "",
     )
+
+
+def show(problem: Problem) -> Response:
+    """The page, with its status."""
+    note(problem)
     page = render_template("problem.html", problem=problem, turn=TURNS[problem.actor])
     response = make_response(page, problem.status)
     if problem.retry_after is not None:

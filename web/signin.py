@@ -14,11 +14,12 @@ from fleet.deadline import Deadline
 from fleet.errors import CAUSES, Actor, TeslaError, sort_refusal
 from fleet.regions import region_of_hint
 from fleet.scopes import missing
-from models import grants
+from models import grants, signin_links
 from models.consent import SignIn
 from models.signins import open_signin, take_signin
-from web.problems import SIGN_IN_AGAIN, TO_YOUR_PAGE, Problem, of_signin
+from web.problems import SIGN_IN_AGAIN, TO_YOUR_PAGE, Problem, note, of_signin
 from web.public import ARRIVED_AT
+from web.returning import refusal, with_status
 from web.session import owner_of_session, start_session
 from web.wiring import wiring
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
     from fleet.tokens import Tokens
+    from models.signin_links import Link
     from models.signins import Pending
 
 blueprint = Blueprint("signin", __name__)
@@ -56,13 +58,23 @@ def signin_asking() -> Response:
     return _to_tesla(ask_for_missing=True)
 
 
-def _to_tesla(*, ask_for_missing: bool) -> Response:
+@blueprint.get("/signin/link")
+def signin_link() -> Response:
+    """The same, from a program's link; the way back leads to that program."""
+    link = signin_links.find(wiring().parts.database, request.args.get("t", ""))
+    if link is None or not link.is_good:
+        raise _link_over(link)
+    return _to_tesla(ask_for_missing=True, link=link.id)
+
+
+def _to_tesla(*, ask_for_missing: bool, link: str | None = None) -> Response:
     wired = wiring()
     settings = wired.settings
     if request.environ[ARRIVED_AT] != request.host and "here" not in request.args:
         # Tesla sends the browser back to `PUBLIC_URL`, and cookies set at e.g. 127.0.0.1 are not sent to
         # localhost. Once only: behind a proxy that renames the host, each request looks like this.
-        return redirect(f"{settings.public_url}{request.path}?here=1")
+        query = f"{request.query_string.decode('ascii', 'ignore')}&here=1".lstrip("&")
+        return redirect(f"{settings.public_url}{request.path}?{query}")
     begun = authorize.begin(
         settings.endpoint("tesla_authorize_url"),
         settings.client_id,
@@ -78,6 +90,7 @@ def _to_tesla(*, ask_for_missing: bool) -> Response:
         browser=browser,
         nonce=begun.nonce,
         code_verifier=begun.code_verifier,
+        link=link,
     )
     response = redirect(begun.url)
     _remember(response, browser)
@@ -119,17 +132,60 @@ def callback() -> Response:
     # It begins before the owner's word is dated, so that no code is exchanged long after that.
     deadline = Deadline(wiring().settings.attempt_deadline)
     pending = _take()
+    link = _spent(pending)
+    try:
+        owner, stored = _signed_in(pending, deadline, link)
+    except Exception as error:
+        if link is not None:
+            signin_links.give_back(wiring().parts.database, link.id)
+            if isinstance(error, Problem) and (back := _way_back(link)):
+                note(error)
+                return redirect(with_status(back, status="failed", reason=error.code), 303)
+        raise
+    start_session(owner, waits=not stored)
+    if link is not None and (back := _way_back(link)):
+        return redirect(with_status(back, status="connected", owner=owner), 303)
+    return redirect(url_for("owner.page"), 303)
+
+
+def _signed_in(pending: Pending, deadline: Deadline, link: Link | None) -> tuple[str, bool]:
+    """As `_connect`, with what Tesla says against it as a `Problem`."""
     code = request.args.get("code", "")
     try:
         if "error" in request.args:
             raise sort_refusal(request.args["error"], request.args.get("error_description", ""))
         if not code or len(code) > _LONGEST_CODE:
             raise _no_code()
-        owner, stored = _connect(code, pending, deadline)
+        return _connect(code, pending, deadline, link)
     except TeslaError as error:
         raise of_signin(error, wiring().settings.redirect_uri) from None
-    start_session(owner, waits=not stored)
-    return redirect(url_for("owner.page"), 303)
+
+
+def _spent(pending: Pending) -> Link | None:
+    """The program's link that this sign-in began with, which no other can use from here on."""
+    if pending.link is None:
+        return None
+    link = signin_links.spend(wiring().parts.database, pending.link)
+    if link is None:
+        raise _link_over(None)
+    return link
+
+
+def _way_back(link: Link) -> str | None:
+    """Where this link leads back to, if that is still allowed."""
+    allowed = wiring().settings.return_urls.split()
+    return link.return_url if link.return_url and not refusal(link.return_url, allowed) else None
+
+
+def _link_over(link: Link | None) -> Problem:
+    return Problem(
+        "link_over",
+        404 if link is None else 410,
+        Actor.OWNER,
+        "This sign-in link was used, or is over",
+        "It works for one sign-in, and for a limited time. Nothing was changed.",
+        "Go back to where you got it, and begin anew.",
+    )
 
 
 def _take() -> Pending:
@@ -137,7 +193,7 @@ def _take() -> Pending:
     state, browser = request.args.get("state", ""), _browser()
     if state and browser and (pending := take_signin(wiring().parts.database, state=state, browser=browser)):
         return pending
-    if _is_alive():
+    if _is_alive(owner_of_session()):
         raise Problem(
             "state_used",
             400,
@@ -160,8 +216,7 @@ def _take() -> Pending:
     )
 
 
-def _is_alive() -> bool:
-    owner = owner_of_session()
+def _is_alive(owner: str | None) -> bool:
     if owner is None:
         return False
     with wiring().parts.database.read() as connection:
@@ -181,7 +236,7 @@ def _no_code() -> Problem:
     )
 
 
-def _connect(code: str, pending: Pending, deadline: Deadline) -> tuple[str, bool]:
+def _connect(code: str, pending: Pending, deadline: Deadline, link: Link | None) -> tuple[str, bool]:
     """Exchanges the code, stores the grant, returns the owner and whether the table has it already. Raises
     `TeslaError`; then nothing is stored.
 
@@ -213,6 +268,9 @@ def _connect(code: str, pending: Pending, deadline: Deadline) -> tuple[str, bool
             g.correlation_id,
             CAUSES[code].entry,
         )
+    expected = link is None or link.owner in {None, owner}
+    if not expected and not _is_alive(owner):
+        raise _another_owner()
     signin = SignIn(
         owner=owner,
         access_token=tokens.access_token,
@@ -229,7 +287,22 @@ def _connect(code: str, pending: Pending, deadline: Deadline) -> tuple[str, bool
         client_id=settings.client_id,
         noticed=tuple(noticed),
     )
-    return owner, parts.refresher.keep_signin(signin, patience=STORE_SECONDS)
+    stored = parts.refresher.keep_signin(signin, patience=STORE_SECONDS)
+    if not expected:
+        # Kept all the same: Tesla may no longer accept what was held of this owner's.
+        raise _another_owner()
+    return owner, stored
+
+
+def _another_owner() -> Problem:
+    return Problem(
+        "another_owner",
+        403,
+        Actor.OWNER,
+        "This sign-in link is for another owner",
+        "You signed in at Tesla with an account that it was not made for.",
+        "Sign out at Tesla, open the link again and sign in with the other account.",
+    )
 
 
 def _owner(tokens: Tokens, pending: Pending) -> str:

@@ -10,6 +10,7 @@ from models import (  # noqa: F401
     grants,
     imports,
     pulses,
+    signin_links,
     signins,
     spares,
     surveys,

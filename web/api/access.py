@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flask import request
 
 from web.api.parts import api_parts
-from web.api.problems import Refusal
+from web.api.problems import Refusal, owner_not_allowed
 
 if TYPE_CHECKING:
     from models.api_keys import ApiKey, Scope
@@ -68,13 +68,7 @@ def admit(scope: Scope, owner: str = "") -> Call:
             scope=str(scope),
         )
     if owner and not use.allows_owner:
-        raise Refusal(
-            403,
-            "owner_not_allowed",
-            "The key is not for this owner",
-            "It was made for some owners only, and this is none of them.",
-            "Ask the operator for a key that is good for this owner.",
-        )
+        raise owner_not_allowed()
     return Call(key, owner, use.grant)
 
 

@@ -10,7 +10,7 @@ from flask import Flask, g, request
 from flask.sessions import NullSession, SessionInterface
 
 from web import gateway
-from web.api import document, events, owners, problems, tokens
+from web.api import document, events, links, owners, problems, tokens
 from web.api.parts import ApiParts, attach_api
 from web.wiring import attach
 
@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
 PREFIX = "/api/v1"
 
-OPERATIONS = (tokens.token, owners.page, owners.one, owners.refresh, owners.disconnect, events.page)
+OPERATIONS = (
+    tokens.token,
+    owners.page,
+    owners.one,
+    owners.refresh,
+    owners.disconnect,
+    links.create,
+    events.page,
+)
 """All that can be asked, in the order in which it is documented."""
 
 LARGEST_REQUEST = 64 * 1024

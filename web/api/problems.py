@@ -58,6 +58,17 @@ class Refusal(Exception):
         self.members = members
 
 
+def owner_not_allowed() -> Refusal:
+    """The key was made for others."""
+    return Refusal(
+        403,
+        "owner_not_allowed",
+        "The key is not for this owner",
+        "It was made for some owners only, and this is none of them.",
+        "Ask the operator for a key that is good for this owner.",
+    )
+
+
 def waiting(cause: Cause | None, retry_in: float | None) -> Refusal:
     """Nothing came of a refresh for now, and there is no token that still lives."""
     seconds = max(retry_in or 0, 1.0)

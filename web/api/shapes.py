@@ -74,6 +74,16 @@ class RefreshBody(_In):
     )
 
 
+class SignInLinkBody(_In):
+    owner: OwnerId | None = Field(
+        None, description="The only owner who may sign in with it. Without it: whoever does."
+    )
+    return_url: str | None = Field(
+        None, max_length=2000, description="Where the browser goes after the sign-in."
+    )
+    lives: int = Field(3600, ge=60, le=604_800, description="Seconds in which the link may be opened.")
+
+
 # --- out ----------------------------------------------------------------------------------------------
 
 
@@ -178,6 +188,15 @@ class Refreshed(_Out):
         description="`fresh`: another had refreshed it meanwhile, so there was nothing to do."
     )
     owner: Owner
+
+
+class SignInLink(_Out):
+    url: str = Field(
+        description="For the owner's browser. Who has it can sign in with it: show it to nobody else."
+    )
+    owner: str | None
+    return_url: str | None
+    expires_at: datetime
 
 
 class Event(_Out):

@@ -35,6 +35,18 @@ def upgrade() -> None:
     )
 
     op.create_table(
+        "signin_links",
+        sa.Column("id", sa.String(64), nullable=False),
+        sa.Column("key", sa.String(16), nullable=False),
+        sa.Column("owner", OwnerId),
+        sa.Column("return_url", sa.Text()),
+        sa.Column("ends_at", Instant(), nullable=False),
+        sa.Column("used_at", Instant()),
+        sa.PrimaryKeyConstraint("id", name="pk_signin_links"),
+    )
+    op.create_index("ix_signin_links_ends_at", "signin_links", ["ends_at"])
+    op.add_column("signins", sa.Column("link", sa.String(64)))
+    op.create_table(
         "webhook_endpoints",
         sa.Column("id", sa.String(32), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
@@ -100,6 +112,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("imports", "webhook_deliveries", "webhook_endpoints", "api_key_owners", "api_keys"):
+    for table in (
+        *("imports", "webhook_deliveries", "webhook_endpoints"),
+        *("signin_links", "api_key_owners", "api_keys"),
+    ):
         op.drop_table(table)
+    op.drop_column("signins", "link")
     op.drop_column("grants", "client_id")
