@@ -8,7 +8,7 @@ from importlib import import_module
 
 from bench.results import write
 
-BENCHES = ("refresh", "token_api")
+BENCHES = ("refresh", "token_api", "console")
 """Modules of this package, each with a `run` that returns its part of the results as Markdown."""
 
 

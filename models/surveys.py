@@ -88,7 +88,7 @@ def take(database: Database) -> bool:
     started = time.monotonic()
     with database.read() as connection:
         at = clock(connection)
-        numbers = _count(connection)
+        numbers = _count(connection, at)
     with database.write() as connection:
         connection.execute(
             update(surveys)
@@ -120,9 +120,13 @@ def _begin(database: Database) -> bool:
         return ours.rowcount == 1
 
 
-def _count(connection: Connection) -> dict[str, Any]:
+def _count(connection: Connection, at: datetime) -> dict[str, Any]:
     alive = grants.c.state == State.ALIVE
-    life = [(grants.c.access_expires_at < now(bound), place) for place, bound in enumerate(BOUNDS)]
+    # With moments and not with sums that PostgreSQL would do again for every row.
+    life = [
+        (grants.c.access_expires_at < at + timedelta(seconds=bound), place)
+        for place, bound in enumerate(BOUNDS)
+    ]
     left = [0] * (len(BOUNDS) + 1)
     by_life = select(case(*life, else_=len(BOUNDS)).label("place"), func.count()).where(alive)
     for place, number in connection.execute(by_life.group_by("place")):

@@ -120,6 +120,14 @@ def test_every_page_both_ways(filled: Table, sort: Sort) -> None:
                     assert page.before is None
 
 
+@pytest.mark.parametrize("begins", ["'", "''; --", '"', "\\", "%", "%s", ":x", "a'||'", "é", "😀"])
+def test_a_search_is_only_text(table: Table, begins: str) -> None:
+    table.connect(begins + "1")
+    table.connect("a-other")
+    with table.database.read() as connection:
+        assert [grant.owner for grant in owners(connection, begins=begins).grants] == [begins + "1"]
+
+
 def test_no_token_is_read(filled: Table) -> None:
     filled.connect("a-real-one")
     with filled.database.read() as connection:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 blueprint = Blueprint("owners", __name__)
 
-ON_A_PAGE = 40
+ON_A_PAGE = 30
 
 SHOWN = {
     Show.ALL: "All",
