@@ -266,6 +266,8 @@ def _ask(settings: Settings, grant: Grant, deadline: Deadline) -> _Fleet:
 
 def _newest(grant: Grant, fleet: _Fleet) -> Finding:
     cause = CAUSES["superseded_token"]
+    if fleet.code == "consent_withdrawn":
+        return NEWEST.cant_know("Consent was withdrawn: that ends all of them.")
     if cause.code in {grant.reason, fleet.ended.code if fleet.ended else None}:
         return NEWEST.fails(
             "Tesla refused every refresh token here while it still took the access token: a superseded one "
@@ -378,6 +380,8 @@ _FOLLOW = {"login_required", "token_not_accepted", "key_not_fetched"}
 def sentence(findings: Sequence[Finding]) -> str:
     """Which it is, and what to do."""
     codes = list(dict.fromkeys(found.cause for found in findings if found.cause))
+    if "consent_withdrawn" in codes:  # Tesla may notice it at one end before the other
+        codes = [code for code in codes if code != "superseded_token"]
     roots = [code for code in _ROOTS if code in codes]
     named = roots + [code for code in codes if code not in roots and not (roots and code in _FOLLOW)]
     if not named:

@@ -325,5 +325,6 @@ def sentence(outcome: Outcome) -> str:
         return "Not refreshed: it is paused. Resume it in the console."
     if result == "in_flight":
         return "Another process is at it and has not ended yet. Nothing to do."
-    why = f"{outcome.cause.title}. {outcome.cause.repair}" if outcome.cause else result.replace("_", " ")
+    cause = outcome.cause
+    why = f"{cause.title}. {cause.repair} More: {cause.entry}" if cause else result.replace("_", " ")
     return f"Not refreshed: {why}"

@@ -9,10 +9,12 @@ import html
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import requests
 
 from doctor.findings import Verdict
 from doctor.troubleshooting import FIVE
 from fleet.errors import CAUSES
+from models import api_keys
 from sandbox.faults import FAULTS
 from tests.doctor.signing_in import EVERYTHING, Owner
 
@@ -230,6 +232,35 @@ def test_credentials_that_changed_since_the_sign_in(installation: Installation) 
     assert dict(findings["owner.app"].details)["Made with"] == "evergrant-sandbox"
     assert "(other_credentials)" in sentence
     assert "(invalid_client)" in sentence  # both at once: the sandbox does not know that app either
+
+
+def test_a_withdrawal_that_reaches_the_fleet_api_late(installation: Installation) -> None:
+    installation.alive()
+    owner = Owner(installation)
+    owner.sign_in()
+    installation.tesla.fault("superseded", owner=owner.name)
+    owner.refresh()
+    installation.tesla.withdraw(owner.name)
+    _, sentence = installation.owner(owner.id)
+    assert "(consent_withdrawn)" in sentence
+    assert "superseded" not in sentence
+
+
+def test_programs_are_told_where_the_story_is(installation: Installation) -> None:
+    owner = Owner(installation)
+    owner.sign_in()
+    installation.tesla.fault("superseded", owner=owner.name)
+    owner.refresh()
+    with installation.parts.database.write() as connection:
+        _, key = api_keys.create(connection, name="a program", scopes=[api_keys.Scope.TOKENS_READ])
+    answer = requests.get(
+        f"{installation.url}/api/v1/owners/{owner.id}/token",
+        headers={"Authorization": f"Bearer {key}"},
+        timeout=10,
+    )
+    assert answer.status_code == 409, answer.text
+    assert answer.json()["reason"] == "superseded_token"
+    assert answer.json()["entry"] == f"{installation.url}/troubleshooting#superseded_token"
 
 
 def test_the_console_names_it_too(installation: Installation) -> None:

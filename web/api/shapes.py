@@ -12,6 +12,7 @@ from models.events import Kind
 from models.grants import State
 from web.api.problems import reconnect_url
 from web.sentence import cause_of
+from web.troubleshooting import address_of
 from web.wiring import wiring
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Cause(_Out):
     explanation: str
     repair: str
     turn: Turn = Field(description="Whose turn it is; `wait`: nobody's, it passes by itself.")
+    entry: str = Field(default="", description="Where the whole story of it is, for people.")
 
     @classmethod
     def of(cls, code: str | None) -> Cause | None:
@@ -109,6 +111,7 @@ class Cause(_Out):
             explanation=cause.explanation,
             repair=cause.repair,
             turn=cause.actor.value,
+            entry=address_of(cause.code) or "",
         )
 
 
