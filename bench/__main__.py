@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from importlib import import_module
 
-from bench.results import write
+from bench.results import Size, write
 
-BENCHES = ("refresh", "token_api", "console")
+BENCHES = ("refresh", "sweep", "token_api", "console", "million")
 """Modules of this package, each with a `run` that returns its part of the results as Markdown."""
 
 
 def main(words: list[str]) -> int:
-    quick = "--quick" in words
-    names = [word for word in words if word != "--quick"] or list(BENCHES)
-    if unknown := set(names) - set(BENCHES):
-        print(f"There is no bench called {', '.join(sorted(unknown))}; there are: {', '.join(BENCHES)}.")  # noqa: T201
-        return 2
-    for name in names:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHES)}; default: all")
+    parser.add_argument(
+        "--quick", action="store_true", help="only see that they run; nothing is written down"
+    )
+    parser.add_argument("--owners", type=int, default=Size.owners, help="of the million; default %(default)s")
+    parser.add_argument("--minutes", type=float, default=Size.minutes, help="likewise; default %(default)s")
+    given = parser.parse_args(words)
+    if unknown := set(given.names) - set(BENCHES):
+        parser.error(f"there is no bench called {', '.join(sorted(unknown))}")
+    size = Size(quick=given.quick, owners=given.owners, minutes=given.minutes)
+    for name in given.names or BENCHES:
         began = time.monotonic()
 
         def say(line: str, name: str = name, began: float = began) -> None:
             print(f"{time.monotonic() - began:6.0f} s  {name}: {line}", flush=True)  # noqa: T201
 
-        text = import_module(f"bench.{name}").run(quick=quick, say=say)
-        if quick:
+        text = import_module(f"bench.{name}").run(size, say)
+        if size.quick:
             print(text)  # noqa: T201 - too small to be kept
         else:
             write(name, text)

@@ -38,17 +38,18 @@ _COLUMNS = ("owner", "access_token", "refresh_token", *_TIMES, *_REST)
 @dataclass(frozen=True)
 class Spread:
     """When owners fall due: the share `due` of all is due already, for up to `overdue` seconds; the others
-    fall due one by one until a fresh token would."""
+    fall due one by one, the first in `gap` seconds and the last when a fresh token would."""
 
     due: float = 0.0
     overdue: float = 5.0
+    gap: float = 0.0
 
     def age(self, share: float) -> float:
         """Seconds since the token was issued, of the grant at this place (0 to 1) among all."""
         due_after = REFRESH_AT * TOKEN_SECONDS
         if share < self.due:
             return due_after + self.overdue * (1 - share / self.due)
-        return due_after * (1 - (share - self.due) / (1 - self.due))
+        return (due_after - self.gap) * (1 - (share - self.due) / (1 - self.due))
 
 
 def owner(number: int) -> str:

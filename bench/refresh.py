@@ -23,13 +23,15 @@ from workers.lanes import all_lanes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bench.results import Size
+
 LANES = 8
 WARM = 200
 DUE = Spread(due=1)
 
 
-def run(*, quick: bool, say: Callable[[str], None]) -> str:
-    count = 60 if quick else 3000
+def run(size: Size, say: Callable[[str], None]) -> str:
+    count = 60 if size.quick else 3000
     found = {}
     with ground() as on:
         for name, measure in (("noop", noop), ("evergrant", evergrant), ("book", book), ("floor", floor)):

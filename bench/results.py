@@ -5,8 +5,20 @@ from __future__ import annotations
 import os
 import platform
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured. `quick`: so little that it only shows that it runs. The other two are for
+    `bench.million`."""
+
+    quick: bool = False
+    owners: int = 1_000_000
+    minutes: float = 10.0
+
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
