@@ -7,6 +7,7 @@ from kombu import Exchange, Queue
 
 from settings import get_settings
 from workers.lanes import all_lanes
+from workers.redis_url import broker
 
 _settings = get_settings()
 
@@ -14,10 +15,12 @@ _settings = get_settings()
 accept_content = ["json"]
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
-broker_url = _settings.broker
+_broker = broker(_settings.redis)
+broker_url = _broker["broker_url"]
+broker_use_ssl = _broker.get("broker_use_ssl")
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None  # never give up on a lost broker; the default gives up after an hour
-broker_transport_options = {
+broker_transport_options = _broker.get("broker_transport_options", {}) | {
     "priority_steps": [0],  # no priorities: one Redis list a queue instead of four
     "socket_timeout": 10,  # a broker that went silent is noticed
     "socket_connect_timeout": 5,

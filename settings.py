@@ -275,14 +275,6 @@ class Settings(BaseSettings):
         """The URL for redis-py."""
         return self.redis_url.get_secret_value() or f"unix://{self.valkey_socket}"
 
-    @cached_property
-    def broker(self) -> str:
-        """The same place, spelled as Celery spells it."""
-        url = self.redis
-        if url.startswith("unix://"):
-            return "redis+socket://" + url.removeprefix("unix://").replace("?db=", "?virtual_host=")
-        return url
-
     def secret(self, name: str, make: str | None = None) -> str:
         """The text of a secret that is made once and kept under `EVERGRANT_HOME` with mode 600."""
         path = self.evergrant_home / "secrets" / name

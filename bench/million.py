@@ -99,9 +99,9 @@ def _run(on: Ground, database: str, owners: int, seconds: float, say: Callable[[
     used = {name: after.seconds[name] - before.seconds[name] for name in after.seconds}
     total = sum(used.values())
     how = (
-        f"{owners:,} owners in PostgreSQL, {elapsed / 60:.1f} minutes, {done / elapsed:.1f} refreshes a second, "
-        f"against a stand-in that answers after {LATENCY * 1000:.0f} ms (median; one in a hundred after more "
-        f"than 1.2 s). One worker with {CONCURRENCY} threads, everything else as it comes."
+        f"{owners:,} owners in PostgreSQL, {elapsed / 60:.1f} minutes, {done / elapsed:.1f} refreshes/s; "
+        f"a stand-in that answers after {LATENCY * 1000:.0f} ms (median; one in a hundred after more than "
+        f"1.2 s). One worker with {CONCURRENCY} threads, everything else as it comes."
     )
     shares = ", ".join(f"{name} {used[name] / elapsed:.1%}" for name in sorted(used, key=lambda n: -used[n]))
     return "\n\n".join(

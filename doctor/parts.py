@@ -10,7 +10,6 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -23,10 +22,13 @@ from fleet.transport import TransportError, call, session
 from models import pulses
 from models.session import now
 from workers.breaker import Breaker
+from workers.redis_url import connect
 from workers.watch import silence, stall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from redis import Redis
 
     from doctor.findings import Finding
     from fleet.deadline import Deadline
@@ -137,9 +139,7 @@ def _refreshes(settings: Settings, database: Database) -> Finding:
 
 def _client(settings: Settings) -> Redis:
     """Raises ValueError where the URL is none."""
-    return Redis.from_url(
-        settings.redis, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0)
-    )
+    return connect(settings.redis, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
 
 
 def _redis(settings: Settings) -> Finding:

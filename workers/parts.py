@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
-from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -19,7 +19,11 @@ from workers.counts import CountedEndpoint, Counts
 from workers.due import Pacing
 from workers.escrow import Escrow
 from workers.lock import OwnerLocks
+from workers.redis_url import connect
 from workers.refresh import Refresher, lock_life
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def parts() -> Parts:
 def build(settings: Settings) -> Parts:
     database = Database(settings.database, pool_size=settings.worker_concurrency)
     keyring = Keyring.parse(settings.keys)
-    redis = Redis.from_url(
+    redis = connect(
         settings.redis,
         # It is a hint: one quick second try for a connection that a restart has cut, then go on without.
         socket_timeout=1,
