@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bench.ground import Ground
+    from bench.results import Size
 
 TURNS = 7
 """Of each; the median counts."""
@@ -32,8 +33,8 @@ CALLERS = (8, 32)
 """Connections at once, each asking anew as soon as it has its answer."""
 
 
-def run(*, quick: bool, say: Callable[[str], None]) -> str:
-    grants, seconds = (2_000, 0.5) if quick else (100_000, 3.0)
+def run(size: Size, say: Callable[[str], None]) -> str:
+    grants, seconds = (2_000, 0.5) if size.quick else (100_000, 3.0)
     rows: list[tuple[object, ...]] = [
         ("callers", "constant, 1/s", "token, 1/s", "share", "goal", "CPU ms, constant", "CPU ms, token")
     ]

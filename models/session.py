@@ -97,8 +97,9 @@ def _now_sqlite(element: now, compiler: SQLCompiler, **kw: Any) -> str:
 class Database:
     """The token table's database.
 
-    `url` is SQLAlchemy's. `pool_size` is how many connections one process may keep; more are opened
-    in a rush and closed after it.
+    `url` is SQLAlchemy's; its query may have psycopg's `prepare_threshold` (``none``: nothing is prepared on
+    the server, for a PgBouncer in transaction mode that is older than 1.21). `pool_size` is how many
+    connections one process may keep; more are opened in a rush and closed after it.
     """
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
@@ -125,20 +126,21 @@ class Database:
         self.engine.dispose()
 
 
-_POSTGRESQL = {"connect_timeout": 5, "client_encoding": "utf8", "autocommit": True}
-
-
 def _engine(url: str, pool_size: int) -> Engine:
     # Parameters carry ciphertexts: they stay out of exceptions' texts and so out of logs.
-    if make_url(url).get_backend_name() != "sqlite":
+    place = make_url(url)
+    if place.get_backend_name() != "sqlite":
+        how: dict[str, Any] = {"connect_timeout": 5, "client_encoding": "utf8", "autocommit": True}
+        if (threshold := place.query.get("prepare_threshold")) is not None:
+            how["prepare_threshold"] = None if threshold == "none" else int(str(threshold))
         engine = create_engine(
-            url,
+            place.difference_update_query(["prepare_threshold"]),
             hide_parameters=True,
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_use_lifo=True,
             pool_recycle=1800,
-            connect_args=_POSTGRESQL,
+            connect_args=how,
         )
         event.listen(engine, "begin", _begin_postgresql)
         event.listen(engine, "checkin", _note_idle)

@@ -1,0 +1,98 @@
+"""Behind PgBouncer in transaction mode, where each transaction may have another connection."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+
+from models.session import Database
+from tests.models.conftest import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from models.crypto import Keyring
+
+PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+
+pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="Debian: apt install pgbouncer")
+
+CONFIG = """
+[databases]
+* = host={host} port={port} user={user}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {listen}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 3
+"""
+
+
+@pytest.fixture
+def through_pgbouncer(postgresql: Callable[[], str], tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty migrated database, by way of PgBouncer."""
+    direct = make_url(postgresql())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        listen = probe.getsockname()[1]
+    host = direct.host or direct.query["host"]
+    config = tmp_path / "pgbouncer.ini"
+    config.write_text(CONFIG.format(host=host, port=direct.port or 5432, user=direct.username, listen=listen))
+    for folder in (config, *config.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    process = subprocess.Popen(
+        # Not as root, which it refuses, but as somebody who may reach PostgreSQL's socket.
+        [PGBOUNCER or "", "-q", str(config)],
+        user=Path(str(host)).stat().st_uid or "nobody" if os.geteuid() == 0 else None,
+    )
+    url = f"postgresql+psycopg://{direct.username}@127.0.0.1:{listen}/{direct.database}"
+    try:
+        for _ in range(200):
+            with (
+                suppress(psycopg.Error),
+                psycopg.connect(url.replace("+psycopg", ""), connect_timeout=1, prepare_threshold=None),
+            ):
+                break
+            time.sleep(0.05)
+        yield f"{url}?prepare_threshold=none"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_grants_go_round_and_round(through_pgbouncer: str, keyring: Keyring) -> None:
+    database = Database(through_pgbouncer, pool_size=8)
+    failed: list[BaseException] = []
+
+    def owner_of(name: str) -> None:
+        table = Table(database, keyring)
+        try:
+            first = table.connect(name)
+            for number in range(12):  # psycopg would prepare what it has sent five times
+                attempt = table.attempt(name, stale=first + number)
+                table.settle(table.answer(attempt, f"{name}-{number}"))
+            assert table.read(name).generation == first + 12
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=owner_of, args=(f"owner-{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failed
+    assert not Table(database, keyring).claim()
+    database.close()
