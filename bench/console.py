@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
     from bench.ground import Ground
+    from bench.results import Size
     from workers.parts import Parts
 
 OWNERS = 1_000_000
@@ -82,8 +83,8 @@ class TooSlow(Exception):
     """A page takes too long, or a statement passes over a whole large table."""
 
 
-def run(*, quick: bool, say: Callable[[str], None]) -> str:
-    owners = OWNERS // 50 if quick else OWNERS
+def run(size: Size, say: Callable[[str], None]) -> str:
+    owners = OWNERS // 50 if size.quick else OWNERS
     with ground() as on:
         database = on.database()
         fill(database, Keyring.parse(on.keys), owners, spread=Spread(due=0.001), real=False)
