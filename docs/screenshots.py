@@ -7,8 +7,11 @@ into the table.
 
 from __future__ import annotations
 
+import random
+import re
 import sys
 import tempfile
+import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -36,8 +39,13 @@ LOOKS: dict[str, dict[str, Any]] = {
     "phone": {"color_scheme": "light", "viewport": {"width": 360, "height": 740}},
 }
 
-KEPT = {"owner-many-light": "owner.png"}
-"""Which picture is kept here, under which name: cut to what one sees without scrolling."""
+PASSWORD = "of-the-pictures"  # noqa: S105
+
+KEPT = {
+    "owner-many-light": ("owner.png", ".columns"),
+    "operator-overview-many-dark": ("console.png", ".grid > :nth-child(2)"),
+}
+"""Which picture is kept here, under which name, and where it ends."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,16 @@ class Camera:
             page.wait_for_load_state("networkidle")
             page.screenshot(path=self.folder / f"{name}-{look}.png", full_page=True)
             if kept := KEPT.get(f"{name}-{look}"):
-                page.screenshot(path=HERE / kept)
+                self._keep(page, *kept)
             page.close()
+
+    def _keep(self, page: Page, name: str, last: str) -> None:
+        """The page down to the end of the element `last`."""
+        box, size = page.locator(last).bounding_box(), page.viewport_size
+        assert box is not None
+        assert size is not None
+        end = {"x": 0, "y": 0, "width": size["width"], "height": box["y"] + box["height"] + 24}
+        page.screenshot(path=HERE / name, full_page=True, clip=end)  # type: ignore[arg-type]
 
     def once(self, do: Callable[[Page], object]) -> None:
         """Does it in the first browser."""
@@ -183,6 +199,81 @@ def owners(camera: Camera) -> None:
     camera.shoot("owner-empty", "/owner")
 
 
+def console(camera: Camera, state: str) -> None:
+    """What the operator sees."""
+    for page in ("", "/owners", "/events", "/doctor", "/keys", "/webhooks"):
+        camera.shoot(f"operator{page.replace('/', '-') or '-overview'}-{state}", f"/operator{page}")
+
+
+def operators(camera: Camera) -> None:
+    crowd(camera)
+    camera.once(lambda page: surveyed(page, camera.site))
+    console(camera, "many")
+    with camera.database.read() as connection:
+        worst = select(grants.c.owner, grants.c.state).order_by(grants.c.failures.desc(), grants.c.owner)
+        broken = {row.state: row.owner for row in connection.execute(worst)}
+    for state, owner in broken.items():
+        camera.shoot(f"operator-owner-{state}", f"/operator/owner?id={owner}")
+    camera.shoot("operator-ask", f"/operator/owner/disconnect?id={owner}")
+
+
+def crowd(camera: Camera, size: int = 1200) -> None:
+    """So many owners like the one who is there, each with three days behind. None of them falls due while
+    the pictures are taken: their tokens don't open."""
+    dice = random.Random(7)  # noqa: S311
+    now = datetime.now(UTC)
+    with camera.database.write() as connection:
+        one = dict(connection.execute(select(grants)).one()._mapping)
+        connection.execute(delete(events))
+        rows, history = [], []
+        for _ in range(size):
+            owner = str(uuid.UUID(int=dice.getrandbits(128), version=4))
+            latest = dice.uniform(0, 5.6)
+            turns = [latest + 6.0 * turn + dice.uniform(-0.1, 0.1) for turn in range(dice.randint(1, 10))]
+            kinds = [Kind.CONNECTED, *[Kind.REFRESHED] * (len(turns) - 1)]
+            told = [(kind, max(turn, 0.01), None) for kind, turn in zip(kinds, reversed(turns), strict=True)]
+            row = one | {"owner": owner, "generation": len(turns) - 1, "failures": 0}
+            fate = dice.random()
+            if fate < 0.006:
+                told.append((Kind.NEEDS_CONSENT, told[-1][1] / 2, "login_required"))
+                row |= {"state": "needs_consent", "reason": "login_required", "refresh_at": None}
+                row["last_error_at"] = ago(told[-1][1])
+            elif fate < 0.012:
+                told.append((Kind.WAITING, told[-1][1] / 9, "tesla_failed"))
+                row |= {"failures": 1, "last_error": "tesla_failed", "last_error_at": ago(told[-1][1])}
+            last = now - timedelta(hours=told[len(turns) - 1][1])
+            row |= {
+                "connected_at": ago(told[0][1]),
+                "refreshed_at": last,
+                "access_expires_at": last + timedelta(hours=8),
+                "refresh_at": row["refresh_at"] and last + timedelta(hours=6.5),
+                "retry_at": ago(-0.5) if row["failures"] else None,
+            }
+            rows.append(row)
+            for turn, (kind, hours, why) in enumerate(told):
+                at = now - timedelta(hours=hours)
+                history.append(
+                    {
+                        "at": at,
+                        "owner": owner,
+                        "kind": kind,
+                        "reason": why,
+                        "generation": min(turn, len(turns) - 1),
+                        "correlation_id": f"{dice.getrandbits(64):016x}",
+                        "access_expires_at": at + timedelta(hours=8) if kind in ROTATIONS else None,
+                        "late": dice.expovariate(2.0) if kind == Kind.REFRESHED else None,
+                    }
+                )
+        connection.execute(grants.insert(), rows)
+        connection.execute(events.insert(), sorted(history, key=lambda event: event["at"]))
+
+
+def surveyed(page: Page, site: str) -> None:
+    """The worker has looked at them all."""
+    page.goto(f"{site}/operator")
+    page.locator(".states strong", has_text=re.compile(r"\d,\d{3}")).first.wait_for(timeout=120_000)
+
+
 GONE = {"access_token": None, "refresh_token": None, "access_expires_at": None, "refresh_at": None}
 
 
@@ -191,6 +282,13 @@ def sign_in(page: Page, site: str) -> None:
     page.get_by_label("Volta Moreau").check()
     page.get_by_role("button", name="Allow").click()
     page.wait_for_url(f"{site}/owner")
+
+
+def sign_in_as_operator(page: Page, site: str) -> None:
+    page.goto(f"{site}/operator")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{site}/operator")
 
 
 def cars(page: Page) -> None:
@@ -236,7 +334,8 @@ def opened(browser: Browser) -> Iterator[dict[str, BrowserContext]]:
 
 def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
-        running = Running(Path(home) / "home", SANDBOX_TOKEN_SECONDS="28800")  # noqa: S106
+        settings = {"SANDBOX_TOKEN_SECONDS": "28800", "OPERATOR_PASSWORD": PASSWORD}
+        running = Running(Path(home) / "home", **settings)
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         try:
             running.wait_for_banner()
@@ -244,7 +343,12 @@ def main(folder: Path) -> None:
             with opened(browser) as contexts:
                 camera = Camera(running, database, folder, contexts)
                 strangers(camera)
+                camera.shoot("operator-signin", "/operator")
+                camera.each(lambda page: sign_in_as_operator(page, camera.site))
+                console(camera, "empty")
                 owners(camera)
+                camera.once(lambda page: sign_in(page, camera.site))
+                operators(camera)
             database.close()
         finally:
             browser.close()
