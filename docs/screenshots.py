@@ -75,11 +75,11 @@ class Camera:
 
     def _keep(self, page: Page, name: str, last: str) -> None:
         """The page down to the end of the element `last`."""
-        box, size = page.locator(last).bounding_box(), page.viewport_size
-        assert box is not None
-        assert size is not None
-        end = {"x": 0, "y": 0, "width": size["width"], "height": box["y"] + box["height"] + 24}
-        page.screenshot(path=HERE / name, full_page=True, clip=end)  # type: ignore[arg-type]
+        width, end = page.locator(last).evaluate(
+            "element => [innerWidth, element.getBoundingClientRect().bottom + scrollY + 24]"
+        )
+        cut: Any = {"x": 0, "y": 0, "width": width, "height": end}
+        page.screenshot(path=HERE / name, full_page=True, clip=cut)
 
     def once(self, do: Callable[[Page], object]) -> None:
         """Does it in the first browser."""
