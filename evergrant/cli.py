@@ -40,7 +40,10 @@ def migrate() -> None:
     from evergrant.schema import bring_up_to_date
     from settings import get_settings
 
-    changed = bring_up_to_date(get_settings().database)
+    settings = get_settings()
+    if not settings.database_url.get_secret_value():
+        settings.evergrant_home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    changed = bring_up_to_date(settings.database)
     click.echo("The database now has the newest schema." if changed else "The schema is the newest already.")
 
 

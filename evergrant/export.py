@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from evergrant.refusal import RefusalError
-from evergrant.terminal import plain, usable_database
+from evergrant.terminal import bar, plain, usable_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ def export(file: str, kind: str | None, state: str | None) -> None:
 
     kind = kind or ("csv" if file.endswith(".csv") else "jsonl")
     count = 0
-    with usable_database(), _opened(file) as out:
+    with usable_database(), _opened(file) as out, bar("Owners", None, when=file != "-") as progress:
         writer: Any = None
         for grant in all_grants(state=state):
             row = described(grant)
@@ -53,6 +53,8 @@ def export(file: str, kind: str | None, state: str | None) -> None:
                     writer.writeheader()
                 writer.writerow({name: _cell(value) for name, value in row.items()})
             count += 1
+            if progress is not None:
+                progress.advance(progress.task_ids[0])
     click.echo(f"{count} {'owner' if count == 1 else 'owners'}.", err=True)
 
 

@@ -18,7 +18,7 @@ import click
 
 from evergrant.exits import Exit
 from evergrant.refusal import RefusalError
-from evergrant.terminal import as_json, confirm, fail, print_json, print_table, usable_database
+from evergrant.terminal import as_json, bar, confirm, fail, print_json, print_table, usable_database
 from evergrant.token_file import Line, read
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Run:
 
     def go(self, lines: Iterator[Line], importer: Importer | None) -> None:
         """Handles each line; without an importer it only looks at them. Raises what kept it from going on."""
-        with self._signals(), self._progress():
+        with self._signals(), bar("Lines", self._total) as self._bar:
             if importer is None:
                 for line in lines:
                     result, detail = self._looked_at(line)
@@ -232,21 +232,6 @@ class Run:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def _progress(self) -> Iterator[None]:
-        """A bar on stderr, where a person looks."""
-        if not sys.stderr.isatty():
-            yield
-            return
-        from rich.console import Console
-        from rich.progress import Progress
-
-        with Progress(console=Console(stderr=True, markup=False, highlight=False)) as bar:
-            bar.add_task("Lines", total=self._total)
-            self._bar = bar
-            yield
-        self._bar = None
 
 
 @contextlib.contextmanager

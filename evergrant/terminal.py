@@ -15,6 +15,7 @@ from evergrant.refusal import RefusalError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from rich.progress import Progress
     from sqlalchemy import Connection
 
     from evergrant.exits import Exit
@@ -89,6 +90,23 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else _NO_SCREEN
     Console(width=width, markup=False, highlight=False).print(table)
+
+
+@contextmanager
+def bar(words: str, total: int | None, *, when: bool = True) -> Iterator[Progress | None]:
+    """A bar on stderr for what takes long, with one task; None where no person looks."""
+    if not when or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True, markup=False, highlight=False)) as progress:
+        progress.add_task(words, total=total)
+        yield progress
+        task = progress.tasks[0]
+        progress.update(task.id, total=task.completed)
 
 
 def when(moment: datetime | None, now: datetime, *, none: str = "") -> str:

@@ -150,3 +150,9 @@ def test_what_is_set_wrong_is_said_in_words(line: Line, setting: str, value: str
 def test_the_help_explains_each_exit_code(line: Line) -> None:
     help_text = line.run("--help").stdout
     assert all(f"\n    {code.value}  " in help_text for code in Exit)
+
+
+def test_a_first_migration_needs_no_folder(line: Line, tmp_path: Path) -> None:
+    line.environment |= {"DATABASE_URL": "", "EVERGRANT_HOME": str(tmp_path / "new")}
+    assert "newest schema" in line.run("migrate").stdout
+    assert "no owners" in line.run("owners", "list").stdout

@@ -134,6 +134,18 @@ def test_an_answer_that_is_lost_is_had_with_the_same_token_again(elsewhere: Else
     assert elsewhere.is_newest(owner)
 
 
+def test_while_tesla_may_still_be_at_it_the_token_is_not_sent_again(
+    elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _, token = elsewhere.sign_in()
+    monkeypatch.setattr(importing, "TRIES", 1)
+    elsewhere.tesla.fault("reset", owner=name, where="after", count=1)
+    assert elsewhere.importer.move(token).fate is Fate.WAITING
+    row = elsewhere.row(token)
+    assert (row.fate, row.wait > 0) == (Fate.SENT, True)
+    assert imports.begin(elsewhere.parts.database, imports.digest(token), seconds=60) is None
+
+
 @pytest.mark.parametrize("fault", ["down_503", "waf_403", "server_error_400"])
 def test_it_waits_for_tesla(elsewhere: Elsewhere, fault: str) -> None:
     name, owner, token = elsewhere.sign_in()
