@@ -73,13 +73,22 @@ def is_local(url: str) -> bool:
 
 
 def cookie_key(settings: Settings) -> str | None:
-    """The key that signs cookies; None where it was never made: a look makes nothing."""
-    if (
-        settings.secret_key.get_secret_value()
-        or (settings.evergrant_home / "secrets" / "secret_key").exists()
-    ):
+    """The key that signs cookies; None where none was ever made: a look makes nothing."""
+    if settings.secret_key.get_secret_value() or _made(settings, "secret_key"):
         return settings.cookie_key
     return None
+
+
+def keyring(settings: Settings) -> Keyring | None:
+    """The encryption keys; None where none were ever made. Raises `BadKeys`, `SettingsError` or OSError."""
+    given = settings.encryption_keys.get_secret_value() or settings.encryption_keys_file
+    if given or _made(settings, "encryption_keys"):
+        return Keyring.parse(settings.keys)
+    return None
+
+
+def _made(settings: Settings, secret: str) -> bool:
+    return (settings.evergrant_home / "secrets" / secret).exists()
 
 
 def look(settings: Settings | None, problems: list[str]) -> Look:
@@ -118,17 +127,17 @@ def _app(settings: Settings) -> Finding:
 
 
 def _keys(settings: Settings) -> Finding:
-    file = settings.evergrant_home / "secrets" / "encryption_keys"
-    given = bool(settings.encryption_keys.get_secret_value() or settings.encryption_keys_file)
-    if not given and not file.exists():
-        return KEYS.cant_know("There are none yet: the first start makes them.", "Run `make up` once.")
     try:
-        Keyring.parse(settings.keys)
+        keys = keyring(settings)
     except (BadKeys, SettingsError) as error:
         return KEYS.fails(str(error), "Set `ENCRYPTION_KEYS` right and restart.")
     except OSError as error:
-        return KEYS.fails(f"{file} can’t be read ({error.strerror}).", "Make it readable for this user.")
-    return KEYS.passes("They read well." if given else f"They are in {file}. Keep a copy elsewhere.")
+        return KEYS.fails(f"They can’t be read ({error.strerror}).", "Make them readable for this user.")
+    if keys is None:
+        return KEYS.cant_know("There are none yet: the first start makes them.", "Run `make up` once.")
+    if settings.encryption_keys.get_secret_value() or settings.encryption_keys_file:
+        return KEYS.passes("They read well.")
+    return KEYS.passes(f"They are in {settings.evergrant_home / 'secrets'}. Keep a copy elsewhere.")
 
 
 def _private(settings: Settings) -> Finding:

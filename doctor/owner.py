@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from doctor.app import ask_tesla
+from doctor.configuration import keyring
 from doctor.findings import Check, Finding, Look, Verdict
 from doctor.table import NoTable, table
 from fleet.api import FleetApi
@@ -15,9 +16,10 @@ from fleet.errors import CAUSES, Actor, TeslaError
 from fleet.regions import REGIONS, Regions
 from fleet.scopes import missing
 from models import events, grants
-from models.crypto import BadKeys, Keyring, Unopenable
+from models.crypto import BadKeys, Unopenable
 from models.events import Kind
 from models.grants import State
+from settings import SettingsError
 from workers.refresh import KEY_MISSING
 from workers.why import why_refused
 
@@ -113,13 +115,12 @@ def _look(settings: Settings, owner: str, deadline: Deadline) -> Iterator[Findin
         for check in CHECKS[1:]:
             yield check.cant_know("There is no grant.")
         return
-    since = _since_sign_in(happened)
-    fleet = _ask(settings, grant, deadline)
     yield _grant(grant, happened)
     yield _attempts(grant)
     yield _app(settings, grant)
+    yield _alone(_since_sign_in(happened))
+    fleet = _ask(settings, grant, deadline)
     yield _newest(grant, fleet)
-    yield _alone(since)
     yield from _fleet_findings(settings, grant, fleet)
     yield _scopes(settings, grant, fleet)
 
@@ -139,6 +140,8 @@ def _since_sign_in(happened: Sequence[Event]) -> list[Event]:
 
 def _grant(grant: Grant, happened: Sequence[Event]) -> Finding:
     details = [("Generation", str(grant.generation)), ("Last rotation", _rotation(happened))]
+    if grant.paused_at is not None:
+        return GRANT.fails("The operator has paused it.", "Resume it in the console.", *details)
     if grant.state == State.ALIVE:
         return GRANT.passes("It is.", *details)
     if grant.state == State.DISCONNECTED:
@@ -236,11 +239,11 @@ class _Fleet:
 def _ask(settings: Settings, grant: Grant, deadline: Deadline) -> _Fleet:
     api = FleetApi(Regions(settings.fleet_urls))
     try:
-        keyring = Keyring.parse(settings.keys)
-        token = grant.access_token(keyring)
-    except (Unopenable, BadKeys) as error:
+        keys = keyring(settings)
+        token = grant.access_token(keys) if keys else None
+    except (Unopenable, BadKeys, SettingsError) as error:
         return _Fleet(why_not=f"The access token does not open: {error}")
-    if token is None:
+    if keys is None or token is None:
         return _Fleet(why_not="There is no access token.")
     if grant.access_expires_at is not None and grant.access_expires_at <= grant.read_at:
         return _Fleet(why_not="The access token has run out.")
@@ -260,7 +263,7 @@ def _ask(settings: Settings, grant: Grant, deadline: Deadline) -> _Fleet:
             except TeslaError as error:
                 fleet.refused = error
     if grant.state == State.NEEDS_CONSENT:
-        fleet.ended = why_refused(api, keyring, grant, deadline)
+        fleet.ended = why_refused(api, keys, grant, deadline)
     return fleet
 
 

@@ -15,11 +15,14 @@ from doctor.findings import Verdict
 from doctor.troubleshooting import FIVE
 from fleet.errors import CAUSES
 from models import api_keys
+from models.grants import grants
+from models.session import now
 from sandbox.faults import FAULTS
 from tests.doctor.signing_in import EVERYTHING, Owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.doctor.conftest import Installation
 
@@ -263,6 +266,27 @@ def test_programs_are_told_where_the_story_is(installation: Installation) -> Non
     assert answer.json()["entry"] == f"{installation.url}/troubleshooting#superseded_token"
 
 
+def test_a_paused_grant_and_one_that_nobody_can_open(installation: Installation) -> None:
+    owner = Owner(installation)
+    owner.sign_in()
+    installation.change(encryption_keys="k9:" + "B" * 43 + "=")
+    findings, _ = installation.owner(owner.id)
+    assert "does not open" in findings["owner.token"].seen
+    with installation.parts.database.write() as connection:
+        connection.execute(grants.update().values(paused_at=now()))
+    findings, _ = installation.owner(owner.id)
+    assert findings["owner.grant"].seen == "The operator has paused it."
+
+
+def test_looking_at_an_owner_makes_no_keys(installation: Installation, tmp_path: Path) -> None:
+    owner = Owner(installation)
+    owner.sign_in()
+    installation.change(evergrant_home=tmp_path / "elsewhere", encryption_keys="")
+    findings, _ = installation.owner(owner.id)
+    assert findings["owner.token"].verdict is Verdict.UNKNOWN
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_the_console_names_it_too(installation: Installation) -> None:
     installation.alive()
     owner = Owner(installation)
@@ -279,9 +303,6 @@ def test_whose_grant_has_run_out_is_told_what_is_still_known(
     installation = install()
     owner = Owner(installation)
     owner.sign_in(scope=EVERYTHING)
-    from models.grants import grants
-    from models.session import now
-
     with installation.parts.database.write() as connection:
         connection.execute(grants.update().values(access_expires_at=now(-10)))
     findings, _ = installation.owner(owner.id)
