@@ -182,10 +182,10 @@ def latest(connection: Connection) -> list[ApiKey]:
     return [ApiKey(*row) for row in rows]
 
 
-def owners_of(connection: Connection, key: str) -> list[str]:
-    """The owners that a restricted key is good for."""
+def owners_of(connection: Connection, key: str, limit: int | None = None) -> list[str]:
+    """The owners that a restricted key is good for, in order; the first `limit` of them."""
     query = select(api_key_owners.c.owner).where(api_key_owners.c.key == key)
-    return list(connection.execute(query.order_by(api_key_owners.c.owner)).scalars())
+    return list(connection.execute(query.order_by(api_key_owners.c.owner).limit(limit)).scalars())
 
 
 def of_key(key: ApiKey) -> Select[Any] | None:

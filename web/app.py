@@ -14,6 +14,7 @@ from flask_talisman import Talisman
 from flask_wtf.csrf import CSRFProtect
 
 from web import cars, health, landing, metrics, owner, problems, public_key, signin, troubleshooting, words
+from web.api import docs as api_docs
 from web.api.app import ForPrograms, create_api
 from web.api.parts import attach_api, wire_api
 from web.operator import console
@@ -78,6 +79,7 @@ def create_app(parts: Parts | None = None) -> Flask:
     app.register_blueprint(troubleshooting.blueprint)
     app.register_blueprint(health.blueprint(parts))
     app.register_blueprint(metrics.blueprint)
+    app.register_blueprint(api_docs.blueprint)
     app.after_request(_finish)
     app.jinja_env.globals.update(
         static=_static(app),

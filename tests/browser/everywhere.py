@@ -71,6 +71,8 @@ PLACES = [
     Place("cars without scripts", address("/owner/cars", signed_in=True)),
     Place("question before disconnecting", address("/owner/disconnect", signed_in=True)),
     Place("question before erasing", address("/owner/erase", signed_in=True)),
+    Place("API", address("/api/v1/docs")),
+    Place("problem: a sign-in link that is over", address("/signin/link?t=x")),
     Place("troubleshooting", address("/troubleshooting#wrong_region")),
     Place("problem: no such page", address("/nothing-here")),
     Place("problem: an old link", address("/callback?state=made-up&code=x")),

@@ -10,7 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 from sqlalchemy import select, update
 
-from models import pulses, surveys, webhooks
+from models import api_keys, pulses, surveys, webhooks
+from models.api_keys import Scope
 from models.events import Kind, events, record
 from models.grants import grants
 from models.session import now
@@ -173,6 +174,7 @@ def test_everybody_can_read_it(
         "/operator/events?kind=all",
         "/operator/events?owner=nobody",
         "/operator/webhooks",
+        "/operator/keys",
         "/operator/doctor",
         f"/operator/doctor?owner={owner}",
         "/operator/doctor/first-run",
@@ -183,8 +185,16 @@ def test_everybody_can_read_it(
         endpoint, _ = webhooks.add(
             connection, installation.parts.keyring, "https://example.com/" + "long/" * 30
         )
+        key, _ = api_keys.create(
+            connection, name="long " * 20, scopes=list(Scope), owners=["x" * 60] * 9, lives=3600
+        )
         record(connection, Kind.CONNECTED, owner=owner)
-    for path in ("/operator/webhooks", f"/operator/webhooks/{endpoint}/remove"):
+    for path in (
+        "/operator/webhooks",
+        f"/operator/webhooks/{endpoint}/remove",
+        "/operator/keys",
+        f"/operator/keys/{key}/revoke",
+    ):
         look(path)
 
 

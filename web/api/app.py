@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from web.wiring import Wiring
 
 PREFIX = "/api/v1"
+DOCS = f"{PREFIX}/docs"
 
 OPERATIONS = (
     tokens.token,
@@ -98,15 +99,14 @@ def _finish(response: Response) -> Response:
 
 
 class ForPrograms:
-    """WSGI middleware that sends what programs call to `api`, and all else to the pages."""
+    """WSGI middleware that sends what programs call to `api`, and all else to the pages; the API's
+    documentation is one of them."""
 
     def __init__(self, pages: WSGIApplication, api: WSGIApplication) -> None:
         self._pages = pages
         self._api = api
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        app = self._api if environ.get("PATH_INFO", "").startswith(_PREFIXES) else self._pages
+        path = environ.get("PATH_INFO", "")
+        app = self._api if path.startswith(("/api/", "/gateway/")) and path != DOCS else self._pages
         return app(environ, start_response)
-
-
-_PREFIXES = ("/api/", "/gateway/")

@@ -13,6 +13,7 @@ from web.api.operations import operation
 from web.api.parts import api_parts
 from web.api.problems import disconnected, needs_consent, no_grant
 from web.api.shapes import Owner, OwnersPage, OwnersQuery, RefreshBody, Refreshed
+from web.sentence import BY_OPERATOR
 from web.wiring import wiring
 from workers.refresh import Result
 
@@ -89,7 +90,9 @@ def disconnect(call: Call) -> Owner:
     until the owner withdraws it there."""
     if call.grant is None:
         raise no_grant(call.owner)
-    consent.disconnect(wiring().parts.database, call.owner, correlation_id=g.correlation_id)
+    consent.disconnect(
+        wiring().parts.database, call.owner, correlation_id=g.correlation_id, detail=BY_OPERATOR
+    )
     grant = read(call.owner)
     if grant is None:
         raise no_grant(call.owner)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, current_app, request, url_for
 
-from web.operator import doctor, events, overview, owner, owners, signin, webhooks
+from web.operator import doctor, events, keys, overview, owner, owners, signin, webhooks
 from web.wiring import wiring
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ PAGES = (
 def console() -> Blueprint:
     """All of the console."""
     console = Blueprint("operator", __name__, url_prefix="/operator")
-    for module in (signin, overview, owners, owner, events, doctor, webhooks):
+    for module in (signin, overview, owners, owner, events, doctor, keys, webhooks):
         console.register_blueprint(module.blueprint)
     console.context_processor(_layout)
     return console
