@@ -95,8 +95,15 @@ class Installation:
         """As if a worker and beat were up, the app had its key, and were registered everywhere."""
         for name in ("beat", "sweep", "refresh", "worker:up@here"):
             pulses.beat(self.parts.database, name)
-        keypair.make(keypair.Place.of(self.settings))
-        assert all(done.error is None for done in register(self.settings))
+        if keypair.make(keypair.Place.of(self.settings)):
+            assert all(done.error is None for done in register(self.settings))
+
+    def fair_weather(self) -> None:
+        """As it was at first, but for owners who have signed in."""
+        self.tesla.http.delete(f"{self.tesla.url}/faults", timeout=10)
+        self.settings = Settings(**self._given)
+        self.site.log.clear()
+        self.alive()
 
     def examine(self) -> dict[str, Finding]:
         return {finding.check: finding for finding in examine(self.settings, [])}
@@ -124,6 +131,22 @@ def install(
     yield new
     for each in made:
         each.end()
+
+
+@pytest.fixture(scope="module")
+def _shared(
+    tmp_path_factory: pytest.TempPathFactory, redis_url: str, sqlite: Callable[[], str]
+) -> Iterator[Installation]:
+    one = Installation(tmp_path_factory.mktemp("shared"), redis_url, sqlite())
+    yield one
+    one.end()
+
+
+@pytest.fixture
+def running(_shared: Installation, redis: Redis) -> Installation:
+    """One installation for all of a module, in which all is well; for tests with an owner of their own."""
+    _shared.fair_weather()
+    return _shared
 
 
 @pytest.fixture

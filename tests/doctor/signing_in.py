@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,14 @@ EVERYTHING = (
 )
 
 
+_numbers = itertools.count(1)
+
+
 class Owner:
     """Follows redirects within Evergrant only."""
 
-    name = "Ada Ampere"
-
     def __init__(self, installation: Installation) -> None:
+        self.name = f"Owner {next(_numbers)}"
         self._installation = installation
         self._browser = installation.site.browser()
 

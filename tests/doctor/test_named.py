@@ -126,24 +126,23 @@ def show(owner: Owner, where: str) -> str:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.fault}-{row.shows}")
-def test_named_by_page_log_and_doctor(installation: Installation, row: Row) -> None:
-    installation.alive()
-    owner = Owner(installation)
+def test_named_by_page_log_and_doctor(running: Installation, row: Row) -> None:
+    owner = Owner(running)
     if row.shows != "signin":
         owner.sign_in()
-    installation.site.log.clear()
+    running.site.log.clear()
     count = {"count": 1} if row.fault == "two_at_once" else {}
-    installation.tesla.fault(row.fault, owner=owner.name, **row.rule, **count)
+    running.tesla.fault(row.fault, owner=owner.name, **row.rule, **count)
 
     page = show(owner, row.shows)
-    link = f'href="{installation.url}/troubleshooting#{row.cause}"'
+    link = f'href="{running.url}/troubleshooting#{row.cause}"'
     assert link in page, html.unescape(page)
-    lines = [line for line in installation.site.log if f"docs/troubleshooting.md#{row.cause}" in line]
+    lines = [line for line in running.site.log if f"docs/troubleshooting.md#{row.cause}" in line]
     assert any(row.cause in line.split("docs/")[0] or CAUSES[row.cause].title in line for line in lines), (
-        installation.log
+        running.log
     )
 
-    findings, sentence = installation.owner(owner.id)
+    findings, sentence = running.owner(owner.id)
     named = {found.check: found.cause for found in findings.values() if found.cause}
     assert row.cause in named.values(), (named, sentence)
     assert CAUSES[row.cause].title in sentence
@@ -170,36 +169,34 @@ FOR_ALL = (
 
 
 @pytest.mark.parametrize("row", FOR_ALL, ids=lambda row: f"{row.fault}-{row.rule.get('endpoint', '')}")
-def test_for_everybody_the_doctor_names_it_without_an_owner(installation: Installation, row: Row) -> None:
-    installation.alive()
-    installation.tesla.fault(row.fault, **row.rule)
-    named = {found.check: found.cause for found in installation.examine().values() if found.cause}
+def test_for_everybody_the_doctor_names_it_without_an_owner(running: Installation, row: Row) -> None:
+    running.tesla.fault(row.fault, **row.rule)
+    named = {found.check: found.cause for found in running.examine().values() if found.cause}
     assert set(named.values()) == {row.cause}, named
 
 
-def test_a_redirect_uri_that_differs_at_the_exchange(installation: Installation) -> None:
+def test_a_redirect_uri_that_differs_at_the_exchange(running: Installation) -> None:
     """Tesla's own page says the same at the authorize request; a browser never comes back from there."""
-    owner = Owner(installation)
+    owner = Owner(running)
     back = owner.decide()
-    installation.tesla.fault("invalid_redirect_url", owner=owner.name)
+    running.tesla.fault("invalid_redirect_url", owner=owner.name)
     page = owner.get(back)
     assert "troubleshooting#redirect_mismatch" in page
-    assert f"{installation.url}/callback" in page
-    assert "docs/troubleshooting.md#redirect_mismatch" in installation.log
-    installation.tesla.fault("redirect_mismatch")
-    found = installation.examine()["redirect.tesla"]
+    assert f"{running.url}/callback" in page
+    assert "docs/troubleshooting.md#redirect_mismatch" in running.log
+    running.tesla.fault("redirect_mismatch")
+    found = running.examine()["redirect.tesla"]
     details = dict(found.details)
-    assert details["Tesla names"] == f"{installation.url}/callback/"
+    assert details["Tesla names"] == f"{running.url}/callback/"
     assert details["They part at"].endswith("Evergrant has nothing more, Tesla has /")
 
 
-def test_two_at_once_are_both_named(installation: Installation) -> None:
-    installation.alive()
-    owner = Owner(installation)
-    installation.tesla.fault("missing_scopes", owner=owner.name)
+def test_two_at_once_are_both_named(running: Installation) -> None:
+    owner = Owner(running)
+    running.tesla.fault("missing_scopes", owner=owner.name)
     owner.sign_in()
-    installation.tesla.fault("wrong_region", owner=owner.name)
-    findings, sentence = installation.owner(owner.id)
+    running.tesla.fault("wrong_region", owner=owner.name)
+    findings, sentence = running.owner(owner.id)
     causes = {found.cause for found in findings.values() if found.verdict is Verdict.FAIL}
     assert causes == {"wrong_region", "missing_scopes"}
     for code in causes:
@@ -207,63 +204,60 @@ def test_two_at_once_are_both_named(installation: Installation) -> None:
         assert CAUSES[code].title in sentence
 
     # The tokens held lack the scopes all the same.
-    installation.tesla.http.delete(f"{installation.tesla.url}/faults/missing_scopes", timeout=10)
-    installation.tesla.fault("rate_limit", owner=owner.name)
+    running.tesla.http.delete(f"{running.tesla.url}/faults/missing_scopes", timeout=10)
+    running.tesla.fault("rate_limit", owner=owner.name)
     owner.refresh()
-    _, sentence = installation.owner(owner.id)
+    _, sentence = running.owner(owner.id)
     assert all(code in sentence for code in ("wrong_region", "missing_scopes", "rate_limited"))
 
 
-def test_all_is_well_with_an_owner(installation: Installation) -> None:
-    installation.alive()
-    owner = Owner(installation)
+def test_all_is_well_with_an_owner(running: Installation) -> None:
+    owner = Owner(running)
     owner.sign_in()
     owner.refresh()
-    findings, sentence = installation.owner(owner.id)
+    findings, sentence = running.owner(owner.id)
     assert {found.verdict for found in findings.values()} == {Verdict.PASS}
     assert sentence == "All is well with this grant."
 
 
-def test_credentials_that_changed_since_the_sign_in(installation: Installation) -> None:
+def test_credentials_that_changed_since_the_sign_in(running: Installation) -> None:
     """Tesla says nothing but `login_required` to it; the table knows better."""
-    installation.alive()
-    owner = Owner(installation)
+    owner = Owner(running)
     owner.sign_in()
-    installation.change(tesla_client_id="of-another-environment")
-    findings, sentence = installation.owner(owner.id)
+    running.change(tesla_client_id="of-another-environment")
+    findings, sentence = running.owner(owner.id)
     assert findings["owner.app"].cause == "other_credentials"
     assert dict(findings["owner.app"].details)["Made with"] == "evergrant-sandbox"
     assert "(other_credentials)" in sentence
     assert "(invalid_client)" in sentence  # both at once: the sandbox does not know that app either
 
 
-def test_a_withdrawal_that_reaches_the_fleet_api_late(installation: Installation) -> None:
-    installation.alive()
-    owner = Owner(installation)
+def test_a_withdrawal_that_reaches_the_fleet_api_late(running: Installation) -> None:
+    owner = Owner(running)
     owner.sign_in()
-    installation.tesla.fault("superseded", owner=owner.name)
+    running.tesla.fault("superseded", owner=owner.name)
     owner.refresh()
-    installation.tesla.withdraw(owner.name)
-    _, sentence = installation.owner(owner.id)
+    running.tesla.withdraw(owner.name)
+    _, sentence = running.owner(owner.id)
     assert "(consent_withdrawn)" in sentence
     assert "superseded" not in sentence
 
 
-def test_programs_are_told_where_the_story_is(installation: Installation) -> None:
-    owner = Owner(installation)
+def test_programs_are_told_where_the_story_is(running: Installation) -> None:
+    owner = Owner(running)
     owner.sign_in()
-    installation.tesla.fault("superseded", owner=owner.name)
+    running.tesla.fault("superseded", owner=owner.name)
     owner.refresh()
-    with installation.parts.database.write() as connection:
+    with running.parts.database.write() as connection:
         _, key = api_keys.create(connection, name="a program", scopes=[api_keys.Scope.TOKENS_READ])
     answer = requests.get(
-        f"{installation.url}/api/v1/owners/{owner.id}/token",
+        f"{running.url}/api/v1/owners/{owner.id}/token",
         headers={"Authorization": f"Bearer {key}"},
         timeout=10,
     )
     assert answer.status_code == 409, answer.text
     assert answer.json()["reason"] == "superseded_token"
-    assert answer.json()["entry"] == f"{installation.url}/troubleshooting#superseded_token"
+    assert answer.json()["entry"] == f"{running.url}/troubleshooting#superseded_token"
 
 
 def test_a_paused_grant_and_one_that_nobody_can_open(installation: Installation) -> None:
@@ -278,20 +272,19 @@ def test_a_paused_grant_and_one_that_nobody_can_open(installation: Installation)
     assert findings["owner.grant"].seen == "The operator has paused it."
 
 
-def test_looking_at_an_owner_makes_no_keys(installation: Installation, tmp_path: Path) -> None:
-    owner = Owner(installation)
+def test_looking_at_an_owner_makes_no_keys(running: Installation, tmp_path: Path) -> None:
+    owner = Owner(running)
     owner.sign_in()
-    installation.change(evergrant_home=tmp_path / "elsewhere", encryption_keys="")
-    findings, _ = installation.owner(owner.id)
+    running.change(evergrant_home=tmp_path / "elsewhere", encryption_keys="")
+    findings, _ = running.owner(owner.id)
     assert findings["owner.token"].verdict is Verdict.UNKNOWN
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_the_console_names_it_too(installation: Installation) -> None:
-    installation.alive()
-    owner = Owner(installation)
+def test_the_console_names_it_too(running: Installation) -> None:
+    owner = Owner(running)
     owner.sign_in()
-    installation.tesla.fault("superseded", owner=owner.name)
+    running.tesla.fault("superseded", owner=owner.name)
     owner.refresh()
     page = owner.as_operator(f"/operator/owner?id={owner.id}")
     assert "troubleshooting#superseded_token" in page
