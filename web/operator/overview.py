@@ -45,7 +45,7 @@ class Pulse(NamedTuple):
     words: str = ""
 
 
-@blueprint.get("")
+@blueprint.get("", strict_slashes=False)
 @operator_signed_in
 def page() -> str:
     """The page."""
