@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -109,12 +110,13 @@ def test_an_overview_left_open_changes_by_itself(
     loads: list[str] = []
     page.on("load", lambda it: loads.append(it.url))
     page.get_by_text("As a table").first.click()
-    assert "In the last hour 9" not in page.locator("#refreshes-said").inner_text()
+    hundreds = re.compile(r"\b9\d\d in the last hour")
+    expect(page.locator("#refreshes-said")).not_to_contain_text(hundreds)
     with installation.parts.database.write() as connection:
         for _ in range(900):
             record(connection, Kind.REFRESHED, owner="somebody", late=1.5)
     count(installation)
-    expect(page.locator("#refreshes-said")).to_contain_text("In the last hour 9", timeout=15_000)
+    expect(page.locator("#refreshes-said")).to_contain_text(hundreds, timeout=15_000)
     expect(page.locator("#refreshes-table")).to_have_attribute("open", "")
     assert loads == []
 

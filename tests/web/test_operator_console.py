@@ -102,8 +102,8 @@ def test_the_overview_when_all_is_well(console: Site, operator: Browser) -> None
     assert re.search(r"Owners counted (just now|\d s ago)", page)
     assert "1 alive" in page
     assert "0 must sign in again" in page
-    assert "In the last hour 2, 0 failed, 0 grants ended." in page
-    assert "In the last hour a refresh began 2.0 s after it fell due, at most 3.0 s." in page
+    assert "2 in the last hour, 0 failed, 0 ended." in page
+    assert "2.0 s after they fell due in the last hour, at most 3.0 s." in page
     assert "7 h – 8 h 1" in page
     assert "Worker up@host" in page
     assert "closed: calls to Tesla go through" in page

@@ -91,15 +91,11 @@ def _refreshes(happened: list[Tally], now: datetime) -> Chart:
     ended = sum(tally.ended for tally in minutes if tally)
     summary = (
         f"{last.refreshed if last else 0:,} in the last whole minute, {last.failed if last else 0:,} failed. "
-        f"In the last hour {sum(point.value for point in refreshed):,}, "
-        f"{sum(point.value for point in failed):,} failed, {_ended(ended)}."
+        f"{sum(point.value for point in refreshed):,} in the last hour, "
+        f"{sum(point.value for point in failed):,} failed, {ended:,} ended."
     )
     lanes = [Series("Refreshed", "alive", refreshed, 72), Series("Failed", "waiting", failed, 24)]
     return chart("Refreshes a minute", summary, lanes, newest=newest, step=_MINUTE)
-
-
-def _ended(number: int) -> str:
-    return "1 grant ended" if number == 1 else f"{number:,} grants ended"
 
 
 def _lateness(happened: list[Tally], now: datetime) -> Chart:
@@ -112,7 +108,7 @@ def _lateness(happened: list[Tally], now: datetime) -> Chart:
     mean = sum(tally.late_sum for tally in minutes if tally) / max(timed, 1)
     most = max((tally.late_max for tally in minutes if tally), default=0.0)
     summary = (
-        f"In the last hour a refresh began {_seconds(mean)} after it fell due, at most {_seconds(most)}."
+        f"{_seconds(mean)} after they fell due in the last hour, at most {_seconds(most)}."
         if timed
         else "No refresh fell due in the last hour."
     )
