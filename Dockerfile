@@ -24,7 +24,8 @@ COPY web web
 COPY workers workers
 # Compiled here, since the container's user may not write; by content, so that a rebuild gives the same files.
 RUN /venv/bin/python -m compileall -q --invalidation-mode unchecked-hash .
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+COPY evergrant/evergrant.sh /venv/bin/evergrant
+ENV PATH=/venv/bin:$PATH EVERGRANT_ROOT=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     BIND=0.0.0.0 EVERGRANT_HOME=/var/lib/evergrant
 USER evergrant
 CMD ["python", "-m", "evergrant", "run", "web"]

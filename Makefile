@@ -85,10 +85,13 @@ $(VENV)/pyvenv.cfg:
 	    "(Debian: apt install python3-venv), or name another: make PYTHON=/path/to/python3" >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV)
 
-$(RUNTIME): requirements.txt | $(VENV)/pyvenv.cfg
+$(BIN)/evergrant: evergrant/evergrant.sh | $(VENV)/pyvenv.cfg
+	@install -m 755 $< $@
+
+$(RUNTIME): requirements.txt | $(BIN)/evergrant
 	$(call install,requirements.txt)
 	@touch $@
 
-$(DEV): requirements-dev.txt | $(VENV)/pyvenv.cfg
+$(DEV): requirements-dev.txt | $(BIN)/evergrant
 	$(call install,requirements-dev.txt)
 	@touch $@ $(RUNTIME)

@@ -220,9 +220,8 @@ def sections() -> Iterator[tuple[str, list[Entry]]]:
 INTRODUCTION = (
     "Wherever Evergrant shows an error of Tesla’s, on a page, in an answer of its API, on the command line "
     "or in the log, it names one of the causes below. `evergrant doctor` looks at the whole installation, "
-    "`evergrant doctor OWNER` at one grant; both say which it is. (`evergrant` is short for "
-    "`.venv/bin/python -m evergrant` in the project’s folder, and for `docker compose exec web python -m "
-    "evergrant`.)"
+    "`evergrant doctor OWNER` at one grant; both say which it is. (`evergrant` is `.venv/bin/evergrant` in "
+    "the project’s folder, and `docker compose exec web evergrant` with containers.)"
 )
 
 

@@ -92,7 +92,7 @@ def test_the_numbers_are_the_defaults() -> None:
 @pytest.mark.parametrize(
     "line",
     sorted(
-        set(re.findall(r"python -m evergrant ([^\n`]+)", WEBHOOKS + COMMANDS))
+        set(re.findall(r"venv/bin/evergrant ([^\n`]+)", WEBHOOKS + COMMANDS))
         | {name.strip("`") for name in table(COMMANDS, "command")}
     ),
 )
