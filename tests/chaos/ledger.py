@@ -141,7 +141,8 @@ def read(folder: Path, database: Database, keys: str) -> Ledger:
     since: dict[str, float] = {}
     for note in notes:
         if note.step is Step.ANSWERED:
-            received[note.token] = note.attempt
+            # The first one brought it; Tesla may leave it as it is later.
+            received.setdefault(note.token, note.attempt)
             since[note.attempt] = note.at
         elif note.step in {Step.SETTLED, Step.ESCROWED} and note.attempt not in kept:
             kept.add(note.attempt)
