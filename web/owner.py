@@ -102,7 +102,7 @@ def page(owner: str) -> str:
 @signed_in
 def live(owner: str) -> str:
     """What on the page changes by itself."""
-    return render_template("owner_live.html", **_shown(owner))
+    return render_template("owner_live.html", part=True, **_shown(owner))
 
 
 def _shown(owner: str) -> dict[str, Any]:

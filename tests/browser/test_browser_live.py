@@ -49,6 +49,13 @@ def test_a_refresh_elsewhere_shows_by_itself(visit: Callable[..., Visitor]) -> N
     expect(left_open.page.locator("#said")).to_contain_text("Alive.")
     assert left_open.page.evaluate("window.isTheSamePage")
 
+    elsewhere.open("/owner/disconnect")
+    elsewhere.page.get_by_role("button", name="Disconnect").click()
+    expect(elsewhere.page.get_by_role("heading", level=1)).to_contain_text("Disconnected by you")
+    looks_again(left_open.page)
+    expect(left_open.page.get_by_role("heading", level=1)).to_contain_text("Disconnected by you")
+    expect(left_open.page).to_have_title("Disconnected · Evergrant")
+
 
 def test_what_the_reader_does_is_not_disturbed(visit: Callable[..., Visitor]) -> None:
     visitor = visit(width=1100)
@@ -105,6 +112,15 @@ def test_a_lost_connection_is_said(visit: Callable[..., Visitor]) -> None:
     page.unroute("**/owner/live")
     looks_again(page)
     expect(lost).to_have_count(0)
+
+
+def test_cars_that_can_not_be_asked_for(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.sign_in("Amp Rossi")
+    visitor.page.route("**/owner/cars", lambda route: route.fulfill(status=503, body="away"))
+    visitor.open("/owner")
+    cars = visitor.page.get_by_role("region", name="Your cars")
+    expect(cars).to_contain_text("That did not work. Open the page anew to ask again.")
 
 
 def test_signed_out_elsewhere(visit: Callable[..., Visitor]) -> None:

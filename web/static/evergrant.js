@@ -50,7 +50,9 @@
   const lost = document.getElementById("lost");
   let misses = 0;
   let answered = new Date();
-  const missed = () => {
+  const missed = (event) => {
+    const asking = event.detail.ctx?.sourceElement.querySelector(".asking");
+    if (asking) asking.textContent = "That did not work. Open the page anew to ask again.";
     misses += 1;
     if (misses < 2 || lost.textContent) return;
     lost.textContent =
@@ -59,7 +61,7 @@
   };
   document.addEventListener("htmx:error", missed);
   document.addEventListener("htmx:after:request", (event) => {
-    if (event.detail.ctx.response.status >= 400) return missed();
+    if (event.detail.ctx.response.status >= 400) return missed(event);
     misses = 0;
     answered = new Date();
     lost.textContent = "";
