@@ -49,22 +49,21 @@ class Line:
             TESLA_FLEET_URL_CN=f"{origin}/cn",
         )
 
-    def start(self, *words: str, **settings: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, quiet: bool = False) -> subprocess.Popen[str]:
+        """Begins a command; `quiet`: nobody reads what it prints."""
         return subprocess.Popen(
             [sys.executable, "-m", "evergrant", *words],
             cwd=ROOT,
-            env=self.environment | settings,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.DEVNULL if quiet else subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(
-        self, *words: str, code: int = 0, seconds: float = 100, **settings: str
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, code: int = 0, seconds: float = 100) -> subprocess.CompletedProcess[str]:
         """The command, which has to end with `code`, within so many seconds."""
-        process = self.start(*words, **settings)
+        process = self.start(*words)
         out, err = process.communicate(timeout=seconds)
         assert process.returncode == code, out + err
         assert "Traceback" not in out + err

@@ -85,11 +85,11 @@ def test_killed_again_and_again_it_spends_nothing_twice_and_loses_nothing(move: 
     move.tesla.fault("slow", seconds=0.05, where="after")
     kills = 0
     for share in (0.2, 0.5):
-        process = move.line.start(*move.words)
+        process = move.line.start(*move.words, "--json", quiet=True)
         goal = int(share * (OWNERS - DEAD))
         wait_until(lambda goal=goal: move.alive() >= goal, seconds=PATIENCE, what="so many imported")  # type: ignore[misc]
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.wait(10)
         kills += 1
     done = move.line.run(*move.words, code=Exit.FAILED, seconds=PATIENCE)
 
