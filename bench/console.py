@@ -262,7 +262,7 @@ class _Statements:
 def _report(owners: int, counted: list[tuple[str, str]], found: list[tuple[str, float, float]]) -> str:
     groups: dict[str, list[tuple[str, float, float]]] = {}
     for one in found:
-        groups.setdefault(one[0].partition(",")[0].partition(" whose")[0], []).append(one)
+        groups.setdefault(one[0].partition(", ")[0].partition(" whose")[0], []).append(one)
     rows = [
         (
             words,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Boolean, and_, bindparam, literal, literal_column, null, select, true, tuple_
+from sqlalchemy import Boolean, String, and_, bindparam, literal, literal_column, null, select, true, tuple_
 
 from models.events import NO_REFRESH, Event, Kind, events
 from models.grants import FAILING, NOT_ALIVE, PAUSED, READ, Grant, State, grants
@@ -248,7 +248,8 @@ def happened(
     if rare or (kind is not None and kind is not Kind.REFRESHED):
         query = query.where(NO_REFRESH)
     if kind is not None:
-        query = query.where(events.c.kind == kind)
+        # Spelled out: what is rare and what is not are best found in different ways.
+        query = query.where(events.c.kind == literal_column(f"'{kind.value}'", String))
     if newer_than is not None:
         query = query.where(events.c.id > newer_than).order_by(events.c.id.asc())
     else:
