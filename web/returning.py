@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 ADDED = ("status", "owner", "reason")
 """Parameters that are added to a return URL."""
 
-# Nothing that two readers of URLs might read in two ways: no user names, backslashes, blanks or fragments.
-_URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
-    r"(?P<path>/[a-z0-9._~!$&'()*+,;=:@%/-]*)?(?P<query>\?[a-z0-9._~!$&'()*+,;=:@%/?-]*)?",
-    re.IGNORECASE,
+URL = (
+    r"^([Hh][Tt][Tt][Pp][Ss]?)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+    r"(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?(\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?$"
 )
+"""Scheme, host, port, path, query. Nothing that two readers of URLs might read in two ways: no user names,
+backslashes, blanks or fragments."""
+
+_URL = re.compile(URL)
 _PORTS = {"http": "80", "https": "443"}
 
 
@@ -48,8 +50,9 @@ def _place(url: str) -> tuple[tuple[str, str, str], str] | None:
     found = _URL.fullmatch(url)
     if found is None:
         return None
-    scheme, path = found["scheme"].lower(), found["path"] or "/"
+    scheme, host, port, path, _ = found.groups()
+    scheme, path = scheme.lower(), path or "/"
     dots = path.lower().replace("%2e", ".").split("/")
     if "." in dots or ".." in dots or "%2f" in path.lower() or "%5c" in path.lower():
         return None
-    return (scheme, found["host"].lower(), str(int(found["port"] or _PORTS[scheme]))), path
+    return (scheme, host.lower(), str(int((port or _PORTS[scheme]).lstrip(":")))), path

@@ -67,6 +67,7 @@ def create_api(wiring: Wiring, parts: ApiParts) -> Flask:
     app = _App(__name__, static_folder=None)
     app.logger.setLevel(logging.getLevelName(wiring.settings.log_level))
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
     attach(app.extensions, wiring)
     attach_api(app.extensions, parts)

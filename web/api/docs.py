@@ -25,6 +25,7 @@ CODES = {
     "key_ended": (401, "The key was good until its end."),
     "scope_missing": (403, "The key was not made for this; `scope` says what it lacks."),
     "owner_not_allowed": (403, "The key was made for other owners."),
+    "return_url_not_allowed": (403, "The operator does not allow this way back (`RETURN_URLS`)."),
     "not_found": (404, "There is no such call."),
     "no_grant": (404, "This owner has never signed in here, or was erased."),
     "method_not_allowed": (405, "The call does not know this method; `Allow` names those that it knows."),

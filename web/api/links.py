@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from models import signin_links
 from models.api_keys import Scope, is_good_for
-from web.api.operations import invalid, operation
-from web.api.problems import owner_not_allowed
+from web.api.operations import operation
+from web.api.problems import Refusal, owner_not_allowed
 from web.api.shapes import SignInLink, SignInLinkBody
 from web.returning import refusal
 from web.wiring import wiring
@@ -38,7 +38,13 @@ def create(call: Call, body: SignInLinkBody) -> SignInLink:
     wired = wiring()
     settings = wired.settings
     if body.return_url is not None and (why := refusal(body.return_url, settings.return_urls.split())):
-        raise invalid(("return_url", why))
+        raise Refusal(
+            403,
+            "return_url_not_allowed",
+            "Nobody is sent to this return URL",
+            f"It {why}.",
+            "Use one below those that the operator allows, or ask the operator to allow this one.",
+        )
     with wired.parts.database.read() as connection:
         if not is_good_for(connection, call.key, body.owner):
             raise owner_not_allowed()

@@ -98,11 +98,10 @@ def _checked(validate: Callable[[Any], BaseModel], given: Any) -> BaseModel:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         if found[0]["type"] == "json_invalid":
             raise BadRequest(found[0]["msg"]) from None
-        raise invalid(*((".".join(map(str, one["loc"])), one["msg"]) for one in found)) from None
+        raise _invalid([(".".join(map(str, one["loc"])), one["msg"]) for one in found]) from None
 
 
-def invalid(*errors: tuple[str, str]) -> Refusal:
-    """The refusal of parameters, each with its name and what is wrong with it."""
+def _invalid(errors: list[tuple[str, str]]) -> Refusal:
     return Refusal(
         422,
         "invalid",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime  # noqa: TC003 - pydantic needs it at run time
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from fleet.scopes import missing
 from models.events import Kind
 from models.grants import State
 from web.api.problems import reconnect_url
+from web.returning import URL
 from web.sentence import cause_of
 from web.troubleshooting import address_of
 from web.wiring import wiring
@@ -25,6 +26,17 @@ MOST = 1000
 
 OwnerId = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Turn = Literal["owner", "operator", "wait", "program"]
+
+
+def _whole(value: object) -> object:
+    # JSON knows whole numbers from texts and booleans, and 5.0 is one.
+    if isinstance(value, (bool, str)):
+        raise ValueError("must be a whole number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Generation = Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(_whole)]
 
 
 class _In(BaseModel):
@@ -66,10 +78,8 @@ class EventsQuery(_In):
 
 
 class RefreshBody(_In):
-    generation: int | None = Field(
+    generation: Generation | None = Field(
         None,
-        ge=0,
-        lt=2**63,
         description="The generation that you hold and want replaced. Where the grant is past it already, "
         "nothing is refreshed. Without it: the one that the table has now.",
     )
@@ -80,9 +90,9 @@ class SignInLinkBody(_In):
         None, description="The only owner who may sign in with it. Without it: whoever does."
     )
     return_url: str | None = Field(
-        None, max_length=2000, description="Where the browser goes after the sign-in."
+        None, max_length=2000, pattern=URL, description="Where the browser goes after the sign-in."
     )
-    lives: int = Field(3600, ge=60, le=604_800, description="Seconds in which the link may be opened.")
+    lives: Whole = Field(3600, ge=60, le=604_800, description="Seconds in which the link may be opened.")
 
 
 # --- out ----------------------------------------------------------------------------------------------

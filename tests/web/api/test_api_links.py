@@ -156,10 +156,12 @@ def test_a_way_back_that_is_no_longer_allowed_is_not_taken(
 @pytest.mark.parametrize(
     ("body", "parameter"),
     [
-        ({"return_url": "https://evil.example/tesla"}, "return_url"),
-        ({"return_url": f"{APP}/../x"}, "return_url"),
-        ({"return_url": f"{APP}?status=x"}, "return_url"),
+        ({"return_url": "javascript:alert(1)"}, "return_url"),
+        ({"return_url": f"{APP}#fragment"}, "return_url"),
+        ({"return_url": APP + "\n"}, "return_url"),
         ({"return_url": APP + "x" * 3000}, "return_url"),
+        ({"lives": True}, "lives"),
+        ({"lives": "3600"}, "lives"),
         ({"owner": ""}, "owner"),
         ({"owner": "a\0"}, "owner"),
         ({"lives": 1}, "lives"),
@@ -169,6 +171,13 @@ def test_a_way_back_that_is_no_longer_allowed_is_not_taken(
 def test_what_no_link_is_made_of(linked: Site, body: dict[str, Any], parameter: str) -> None:
     content = problem(Program(linked).post("/api/v1/signin-links", json=body), 422, "invalid")
     assert content["errors"][0]["parameter"] == parameter
+
+
+@pytest.mark.parametrize("url", ["https://evil.example/tesla", f"{APP}/../x", f"{APP}?status=x"])
+def test_a_way_back_that_is_not_allowed(linked: Site, url: str) -> None:
+    problem(
+        Program(linked).post("/api/v1/signin-links", json={"return_url": url}), 403, "return_url_not_allowed"
+    )
 
 
 def test_a_restricted_key_makes_links_for_its_own_owners(linked: Site) -> None:
