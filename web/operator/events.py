@@ -21,6 +21,12 @@ RARE, ALL = "rare", "all"
 """Everything but refreshes, which are all but a few; and everything."""
 
 
+def place(name: str) -> int | None:
+    """The id of an event that a page is asked to begin beside."""
+    given = request.args.get(name, type=int)
+    return given if given is not None and 0 < given < 2**63 else None
+
+
 @blueprint.get("/events")
 @operator_signed_in
 def page() -> str:
@@ -37,8 +43,8 @@ def page() -> str:
             owner=owner or None,
             kind=Kind(kind) if kind in kinds else None,
             rare=kind == RARE,
-            older_than=asked.get("older", type=int),
-            newer_than=asked.get("newer", type=int),
+            older_than=place("older"),
+            newer_than=place("newer"),
             limit=ON_A_PAGE,
         )
         now = surveys.clock(connection)

@@ -13,6 +13,7 @@ from fleet.scopes import SCOPES, missing
 from models import consent, events, grants, listing, pausing, pulses, spares
 from models.events import Kind
 from web.operator.asking import ask
+from web.operator.events import place
 from web.operator.owners import state_of, why
 from web.operator.session import operator_signed_in
 from web.problems import Problem
@@ -51,8 +52,8 @@ def page() -> str:
         history = listing.happened(
             connection,
             owner=owner,
-            older_than=request.args.get("older", type=int),
-            newer_than=request.args.get("newer", type=int),
+            older_than=place("older"),
+            newer_than=place("newer"),
             limit=ON_A_PAGE,
         )
         inside = grants.inside(connection, owner)

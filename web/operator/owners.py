@@ -9,7 +9,7 @@ from flask import Blueprint, render_template, request, url_for
 from models import listing, surveys
 from models.events import latest_of
 from models.grants import State
-from models.listing import BadCursor, Cursor, Show, Sort
+from models.listing import BadCursor, Cursor, Page, Show, Sort
 from web.operator.session import operator_signed_in
 from web.timeline import EVENTS_SMALL, timeline
 from web.wiring import wiring
@@ -83,21 +83,25 @@ def page() -> str:
     begins = "".join(char for char in asked.get("q", "").strip() if char.isprintable())
     reverse = asked.get("reverse") == "1"
     with wiring().parts.database.read() as connection:
-        try:
-            found = listing.owners(
+
+        def page_at(**place: Cursor | None) -> Page:
+            return listing.owners(
                 connection,
                 show=show,
                 sort=sort,
                 reverse=reverse,
                 begins=begins,
-                after=_cursor(asked, "after"),
-                before=_cursor(asked, "before"),
                 limit=ON_A_PAGE,
+                **place,
             )
+
+        try:
+            found = page_at(after=_cursor(asked, "after"), before=_cursor(asked, "before"))
         except BadCursor:
-            found = listing.owners(
-                connection, show=show, sort=sort, reverse=reverse, begins=begins, limit=ON_A_PAGE
-            )
+            found = page_at()
+        else:
+            # All that was there may have gone since.
+            found = found if found.grants else page_at()
         now = surveys.clock(connection)
         survey = surveys.read(connection)
         happened = latest_of(connection, [grant.owner for grant in found.grants], EVENTS_SMALL)
