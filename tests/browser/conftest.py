@@ -69,12 +69,6 @@ class Installation:
 
 
 @pytest.fixture(scope="session")
-def evergrant(installation: Installation) -> str:
-    """The URL of the pages; the sandbox is behind them."""
-    return installation.url
-
-
-@pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[Installation]:
     home: Path = tmp_path_factory.mktemp("evergrant")
     web, sandbox = free_port(), free_port()
@@ -135,10 +129,14 @@ def chromium() -> Iterator[Browser]:
 class Visitor:
     """One person's browser on Evergrant. Complaints are errors of the page: scripts, styles, CSP."""
 
-    url: str
+    installation: Installation
     context: BrowserContext
     page: Page
     complaints: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return self.installation.url
 
     def open(self, path: str) -> None:
         self.page.goto(self.url + path)
@@ -148,6 +146,12 @@ class Visitor:
         self.page.get_by_role("link", name="Sign in with Tesla").click()
         self.allow(owner)
 
+    def sign_in_as_operator(self) -> None:
+        self.open("/operator")
+        self.page.get_by_label("Password").fill(PASSWORD)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_url(f"{self.url}/operator")
+
     def allow(self, owner: str) -> None:
         """On Tesla's page."""
         self.page.get_by_label("Or type a name").fill(owner)
@@ -156,7 +160,7 @@ class Visitor:
 
 
 @pytest.fixture
-def visit(chromium: Browser, evergrant: str) -> Iterator[Callable[..., Visitor]]:
+def visit(chromium: Browser, installation: Installation) -> Iterator[Callable[..., Visitor]]:
     """Opens a browser of somebody new: light or dark, as wide as asked; `how` is Playwright's."""
     visitors: list[Visitor] = []
 
@@ -168,7 +172,7 @@ def visit(chromium: Browser, evergrant: str) -> Iterator[Callable[..., Visitor]]
         )
         context.set_default_timeout(10_000)
         context.add_init_script(REPORT_VIOLATIONS)
-        visitor = Visitor(evergrant, context, context.new_page())
+        visitor = Visitor(installation, context, context.new_page())
         visitor.page.on("pageerror", lambda error: visitor.complaints.append(str(error)))
         visitor.page.on(
             "console",

@@ -5,6 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from models import api_keys, webhooks
+from models.api_keys import Scope
+from sandbox.tesla import sub_of
+from workers.survey import survey
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -60,6 +65,58 @@ def empty(visitor: Visitor) -> None:
     visitor.open("/owner")
 
 
+def of_operator(path: str) -> Callable[[Visitor], None]:
+    """A page of the console. `{owner}` in its address is an owner who is there."""
+
+    def go(visitor: Visitor) -> None:
+        visitor.sign_in("Ada Ampere")
+        visitor.sign_in_as_operator()
+        visitor.open(path.format(owner=sub_of("Ada Ampere")))
+
+    return go
+
+
+def wrong_password(visitor: Visitor) -> None:
+    visitor.open("/operator")
+    visitor.page.get_by_label("Password").fill("wrong")
+    visitor.page.get_by_role("button", name="Sign in").click()
+    visitor.page.get_by_role("alert").wait_for()
+
+
+def counted(visitor: Visitor) -> None:
+    """The overview, after a worker has looked at all."""
+    visitor.sign_in("Ada Ampere")
+    survey(visitor.installation.parts)
+    visitor.sign_in_as_operator()
+
+
+def of_webhook(action: str) -> Callable[[Visitor], None]:
+    """A page about an endpoint with a long address; without an action, the list that has it."""
+
+    def go(visitor: Visitor) -> None:
+        parts = visitor.installation.parts
+        with parts.database.write() as connection:
+            one, _ = webhooks.add(connection, parts.keyring, "https://example.com/" + "long/" * 30)
+        visitor.sign_in_as_operator()
+        visitor.open(f"/operator/webhooks/{one}/{action}" if action else "/operator/webhooks")
+
+    return go
+
+
+def of_key(action: str) -> Callable[[Visitor], None]:
+    """A page about a key with a long name and many owners; without an action, the list that has it."""
+
+    def go(visitor: Visitor) -> None:
+        with visitor.installation.parts.database.write() as connection:
+            key, _ = api_keys.create(
+                connection, name="long " * 20, scopes=list(Scope), owners=["x" * 60] * 9, lives=3600
+            )
+        visitor.sign_in_as_operator()
+        visitor.open(f"/operator/keys/{key}/{action}" if action else "/operator/keys")
+
+    return go
+
+
 PLACES = [
     Place("start page", address("/")),
     Place("start page of who is signed in", address("/", signed_in=True)),
@@ -77,4 +134,22 @@ PLACES = [
     Place("problem: no such page", address("/nothing-here")),
     Place("problem: an old link", address("/callback?state=made-up&code=x")),
     Place("problem: denied", denied),
+    Place("operator: sign-in", address("/operator")),
+    Place("operator: wrong password", wrong_password),
+    Place("operator: overview", counted),
+    Place("operator: owners", of_operator("/operator/owners")),
+    Place("operator: owners, none found", of_operator("/operator/owners?q=nobody")),
+    Place("operator: owner", of_operator("/operator/owner?id={owner}")),
+    Place("operator: owner, not there", of_operator("/operator/owner?id=nobody")),
+    Place("operator: question", of_operator("/operator/owner/disconnect?id={owner}")),
+    Place("operator: events", of_operator("/operator/events?kind=all")),
+    Place("operator: events, none found", of_operator("/operator/events?owner=nobody")),
+    Place("operator: doctor", of_operator("/operator/doctor")),
+    Place("operator: doctor about an owner", of_operator("/operator/doctor?owner={owner}")),
+    Place("operator: first run", of_operator("/operator/doctor/first-run")),
+    Place("operator: key pair", of_operator("/operator/doctor/keypair")),
+    Place("operator: webhooks", of_webhook("")),
+    Place("operator: question about a webhook", of_webhook("remove")),
+    Place("operator: keys", of_key("")),
+    Place("operator: question about a key", of_key("revoke")),
 ]

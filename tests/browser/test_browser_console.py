@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import pytest
 import requests
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 from sqlalchemy import select, update
 
-from models import api_keys, pulses, surveys, webhooks
-from models.api_keys import Scope
+from models import pulses, surveys
 from models.events import Kind, events, record
 from models.grants import grants
 from models.session import now
@@ -22,20 +19,12 @@ from workers.survey import survey
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from playwright.sync_api import Page, Response
-
     from tests.browser.conftest import Installation, Visitor
-
-HEAVIEST = 150_000
-"""Bytes that a page may weigh with all that belongs to it, before compression."""
 
 
 def operator(visit: Callable[..., Visitor], scheme: str = "light", width: int = 1280) -> Visitor:
     visitor = visit(scheme, width)
-    visitor.open("/operator")
-    visitor.page.get_by_label("Password").fill(PASSWORD)
-    visitor.page.get_by_role("button", name="Sign in").click()
-    visitor.page.wait_for_url(f"{visitor.url}/operator")
+    visitor.sign_in_as_operator()
     return visitor
 
 
@@ -130,87 +119,3 @@ def test_a_session_that_ends_is_noticed(visit: Callable[..., Visitor]) -> None:
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", name="What needs you now")).to_be_visible()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1600])
-def test_everybody_can_read_it(
-    installation: Installation, visit: Callable[..., Visitor], scheme: str, width: int
-) -> None:
-    ohm = visit()
-    ohm.sign_in("Ohm Lindqvist")
-    owner = owner_of(installation, ohm)
-    count(installation)
-    visitor = visit(scheme, width)
-    page = visitor.page
-    weight = Weight(page)
-
-    def look(path: str) -> None:
-        weight.bytes = 0
-        visitor.open(path)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-        found = Axe().run(page).response["violations"]
-        serious = [
-            (f["id"], [n["html"] for n in f["nodes"]])
-            for f in found
-            if f["impact"] in {"serious", "critical"}
-        ]
-        assert serious == [], path
-        assert page.locator("html[lang=en] main h1").count() == 1, path
-        assert weight.bytes < HEAVIEST, path
-        assert weight.elsewhere(visitor.url) == [], path
-
-    look("/operator/signin")
-    page.get_by_label("Password").fill("wrong")
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_be_visible()
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    for path in (
-        "/operator",
-        "/operator/owners",
-        "/operator/owners?q=nobody",
-        f"/operator/owner?id={owner}",
-        "/operator/owner?id=nobody",
-        f"/operator/owner/disconnect?id={owner}",
-        "/operator/events?kind=all",
-        "/operator/events?owner=nobody",
-        "/operator/webhooks",
-        "/operator/keys",
-        "/operator/doctor",
-        f"/operator/doctor?owner={owner}",
-        "/operator/doctor/first-run",
-        "/operator/doctor/keypair",
-    ):
-        look(path)
-    with installation.parts.database.write() as connection:
-        endpoint, _ = webhooks.add(
-            connection, installation.parts.keyring, "https://example.com/" + "long/" * 30
-        )
-        key, _ = api_keys.create(
-            connection, name="long " * 20, scopes=list(Scope), owners=["x" * 60] * 9, lives=3600
-        )
-        record(connection, Kind.CONNECTED, owner=owner)
-    for path in (
-        "/operator/webhooks",
-        f"/operator/webhooks/{endpoint}/remove",
-        "/operator/keys",
-        f"/operator/keys/{key}/revoke",
-    ):
-        look(path)
-
-
-class Weight:
-    """What a page loads."""
-
-    def __init__(self, page: Page) -> None:
-        self.bytes = 0
-        self._urls: list[str] = []
-        page.on("response", self._add)
-
-    def _add(self, response: Response) -> None:
-        self._urls.append(response.url)
-        self.bytes += int(response.headers.get("content-length", "0"))
-
-    def elsewhere(self, url: str) -> list[str]:
-        return [each for each in self._urls if not each.startswith(url)]
