@@ -211,6 +211,7 @@ def page(
 class Inside(NamedTuple):
     """What only the protocol goes by, for who wants the whole story."""
 
+    said_at: datetime
     claimed_until: datetime | None
     previous_until: datetime | None
     token_attempt: int
