@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, g, request
@@ -82,8 +83,8 @@ def create_api(wiring: Wiring, parts: ApiParts) -> Flask:
             operation,
             methods=[operation.method],
         )
-    written = document.write(wiring.settings.public_url + PREFIX, OPERATIONS)
-    app.add_url_rule(f"{PREFIX}/openapi.json", "openapi", lambda: written)
+    written = cache(lambda: document.write(wiring.settings.public_url + PREFIX, OPERATIONS))
+    app.add_url_rule(f"{PREFIX}/openapi.json", "openapi", written)
     return app
 
 

@@ -22,8 +22,11 @@ FRESH = 0.9
 """Share of its life that a token has left while another would not be better: who asks for more than tokens
 ever live must not have them refreshed with each call."""
 
+YOUNG = 5.0
+"""Seconds after a refresh in which another would not be better either, however short tokens live."""
+
 LEAST = 2.0
-"""Seconds that a token must have left to be of any use."""
+"""Seconds that a token must have left to be handed out as it is."""
 
 
 def life_left(grant: Grant) -> float:
@@ -49,7 +52,7 @@ def fresh(owner: str, grant: Grant | None, min_ttl: float, *, seated: bool = Fal
         outcome = parts.together.refresh(owner, grant.generation)
     good = outcome.result in {Result.REFRESHED, Result.FRESH}
     grant = alive(owner, outcome.grant if good and outcome.grant else read(owner))
-    if life_left(grant) < LEAST:
+    if life_left(grant) <= 0:
         raise not_now(owner, outcome)
     return grant
 
@@ -80,8 +83,6 @@ def not_now(owner: str, outcome: Outcome) -> Refusal:
 
 
 def is_new(grant: Grant) -> bool:
-    """Whether its access token has so much of its life left that another would not be better."""
-    if grant.access_expires_at is None:
-        return False
-    life = (grant.access_expires_at - grant.refreshed_at).total_seconds()
-    return life_left(grant) >= max(FRESH * life, LEAST)
+    """Whether its access token lives and is so new that another would not be better."""
+    left, age = life_left(grant), (grant.read_at - grant.refreshed_at).total_seconds()
+    return left > 0 and (left >= FRESH * (left + age) or age < YOUNG)

@@ -75,6 +75,14 @@ def test_more_than_tokens_ever_live_is_no_refresh_with_each_call(site: Site, pro
     assert len(site.tesla.forms) == 1
 
 
+def test_tokens_that_hardly_live_are_no_refresh_with_each_call(site: Site, program: Program) -> None:
+    site.tesla.token = lambda _: json_reply(200, site.tesla.tokens(expires_in=4))
+    connect(site, expires_in=-1)
+    for _ in range(5):
+        assert program.token().json()["generation"] == 1
+    assert len(site.tesla.forms) == 1
+
+
 def test_many_at_once_are_one_call_to_tesla(site: Site, program: Program) -> None:
     connect(site, expires_in=-1)
     with ThreadPoolExecutor(20) as pool:
