@@ -60,9 +60,10 @@ beat_schedule = {
     "survey": {"task": "workers.survey", "schedule": 10.0, "options": {"queue": "sweep"}},
 }
 
-# What Flower shows.
+# What Flower shows. Not that a task was sent: that event costs as much as the task itself, and all it adds is
+# the lane, which flowerconfig.py tells from the owner.
 worker_send_task_events = True
-task_send_sent_event = True
+task_send_sent_event = False
 
 worker_hijack_root_logger = True
 worker_log_format = "%(asctime)s %(levelname)s %(name)s: %(message)s"

@@ -39,7 +39,7 @@ class Program:
 def programs(settings: Settings, *, valkey: list[str] | None) -> list[Program]:
     """What runs with these settings; `valkey` is the embedded one's command, None where REDIS_URL is set."""
     python = sys.executable
-    celery = [python, "-m", "celery", "--quiet", "--app", "workers"]
+    celery = [python, "-m", "workers"]
     level = settings.log_level.lower()
     found = [
         Program(
@@ -53,18 +53,7 @@ def programs(settings: Settings, *, valkey: list[str] | None) -> list[Program]:
         Program(
             name="worker",
             # Named apart from a plain `celery -A workers worker`, which a person may run besides this one.
-            command=[
-                *celery,
-                *[
-                    "worker",
-                    "--hostname",
-                    f"{WORKER}@%h",
-                    "--without-gossip",
-                    "--without-mingle",
-                    "--loglevel",
-                ],
-                level,
-            ],
+            command=[*celery, "worker", "--hostname", f"{WORKER}@%h", "--loglevel", level],
             stop_seconds=7,
         ),
         Program(name="beat", command=[*celery, "beat", "--loglevel", level], stop_seconds=3),

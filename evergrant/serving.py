@@ -23,6 +23,7 @@ _settings = get_settings()
 _host = f"[{_settings.bind}]" if ":" in _settings.bind else _settings.bind
 bind = f"{_host}:{_settings.web_port}"
 workers = 1
+preload_app = True  # the process that only watches the other shares its memory
 threads = THREADS
 # Pages answer within the attempt's deadline; a stop waits no longer than its share of the ten seconds.
 graceful_timeout = 4

@@ -112,7 +112,8 @@ def test_owners_sign_in_once_and_stay_alive(product: Product) -> None:
     assert product.running.find("workers worker") != worker
     tasks = product.flower("/api/tasks?limit=500")
     assert '"workers.refresh"' in tasks
-    assert re.search(r'"routing_key": "refresh\.\d\d"', tasks)
+    page = "/tasks/datatable?draw=1&start=0&length=500&search[value]=&order[0][column]=0&order[0][dir]=asc"
+    assert re.search(r'"routing_key": "refresh\.\d\d"', product.flower(f"{page}&columns[0][data]=name"))
     assert '"SUCCESS"' in tasks
     assert '"FAILURE"' not in tasks
     shown = tasks + product.flower("/tasks") + product.flower("/api/workers")

@@ -1,11 +1,13 @@
-"""The Celery app: sweep, refresh, survey, webhooks and a heartbeat. Arguments are ids, never tokens."""
+"""The Celery app: sweep, refresh, survey, webhooks and a heartbeat. Arguments are ids, never tokens.
+
+What the tasks do is in `workers.work`, which is loaded by who does it: beat and Flower only know their names.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 from contextlib import suppress
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -18,73 +20,50 @@ from celery.signals import (
 )
 from celery.utils import worker_direct
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
-from sqlalchemy.exc import SQLAlchemyError
 
-from workers.drain import start_draining
+from settings import get_settings
 from workers.lanes import lane
-from workers.parts import parts
-from workers.refresh import Result
-from workers.survey import survey
-from workers.sweep import is_superfluous, sweep
-from workers.watch import HEARTBEAT_SECONDS, Pulse, Watchdog, silence
-from workers.webhooks import Deliverer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-log = logging.getLogger(__name__)
+    from types import ModuleType
 
 app = Celery("evergrant")
 app.config_from_object("celeryconfig")
 
 
+def _work() -> ModuleType:
+    from workers import work
+
+    return work
+
+
 @app.task(name="workers.sweep")
 def sweep_task() -> str:
     """Claims what is due and sends it to the lanes."""
-    try:
-        if is_superfluous(parts()):
-            return "another has just run"
-        claimed = sweep(parts(), send_refreshes)
-        for endpoint, claim in deliverer().claim():
-            deliver_task.apply_async((endpoint, claim), queue="webhooks")
-        return f"claimed {claimed}"
-    except (SQLAlchemyError, RedisError, OperationalError) as error:
-        # What was claimed and not sent is claimed again when its claim has run out.
-        log.error("no sweep: SQL or Redis can't be reached (%s)", type(error).__name__)
-        return f"no sweep: {type(error).__name__}"
+    done: str = _work().sweep(send_refreshes, send_deliveries)
+    return done
 
 
 @app.task(name="workers.refresh")
 def refresh_task(owner: str) -> str:
     """Refreshes one owner's grant, if it is due."""
-    try:
-        outcome = parts().refresher.refresh(owner)
-    except SQLAlchemyError as error:
-        # Nothing was sent to Tesla; the claim runs out and the sweep comes again.
-        log.error("the token table can't be reached (%s)", type(error).__name__)
-        return "the token table can't be reached"
-    pulse("refresh").give()
-    if outcome.cause is not None and outcome.result is not Result.REFRESHED:
-        return f"{outcome.result}: {outcome.cause.code}"
-    return outcome.result.value
+    done: str = _work().refresh(owner)
+    return done
 
 
 @app.task(name="workers.survey")
 def survey_task() -> str:
     """Counts what the console shows."""
-    try:
-        return "counted" if survey(parts()) else "another has just run"
-    except SQLAlchemyError as error:
-        log.error("no survey: the token table can't be reached (%s)", type(error).__name__)
-        return f"no survey: {type(error).__name__}"
+    done: str = _work().survey()
+    return done
 
 
 @app.task(name="workers.deliver")
 def deliver_task(endpoint: str, claim: str) -> str:
     """Hands an endpoint's turn to a thread of its own: a slow receiver keeps no refresh waiting."""
     turn = threading.Thread(
-        target=deliverer().turn, args=(endpoint, claim, _stopping), name="webhooks", daemon=True
+        target=_work().deliverer().turn, args=(endpoint, claim, _stopping), name="webhooks", daemon=True
     )
     turn.start()
     return "under way"
@@ -93,31 +72,21 @@ def deliver_task(endpoint: str, claim: str) -> str:
 @app.task(name="workers.heartbeat", send_events=False)
 def heartbeat_task(worker: str) -> None:
     """Comes back to the worker that sent it: its consumer and its pool work."""
-    watchdog().seen()
-    pulse(f"worker:{worker}").give()
+    _work().heartbeat(worker)
 
 
 def send_refreshes(owners: Iterable[str]) -> None:
     """Sends one task an owner, each to its lane, over one connection."""
-    lanes = parts().settings.lanes
+    lanes = get_settings().lanes
     with app.producer_pool.acquire(block=True) as producer:
         for owner in owners:
             refresh_task.apply_async((owner,), queue=lane(owner, lanes), producer=producer)
 
 
-@cache
-def deliverer() -> Deliverer:
-    return Deliverer(parts())
-
-
-@cache
-def pulse(name: str) -> Pulse:
-    return Pulse(parts().database, name)
-
-
-@cache
-def watchdog() -> Watchdog:
-    return Watchdog(parts().redis, seconds=silence(parts().settings))
+def send_deliveries(turns: Iterable[tuple[str, str]]) -> None:
+    """Sends one task an endpoint whose turn it is."""
+    for endpoint, claim in turns:
+        deliver_task.apply_async((endpoint, claim), queue="webhooks")
 
 
 # --- a worker's own threads ---------------------------------------------------------------------------
@@ -127,10 +96,9 @@ _stopping = threading.Event()
 
 @worker_ready.connect
 def _start(sender: Any, **_: Any) -> None:
+    _work().start(_stopping)
     # What fell due while no worker was up need not wait for beat.
     sweep_task.apply_async(queue="sweep")
-    start_draining(_stopping)
-    parts().counts.run("worker")
     threading.Thread(target=_heartbeat, args=(sender.hostname,), name="heartbeat", daemon=True).start()
 
 
@@ -140,11 +108,13 @@ def _stop(**_: Any) -> None:
 
 
 def _heartbeat(worker: str) -> None:
+    from workers.watch import HEARTBEAT_SECONDS
+
     while not _stopping.is_set():
         with suppress(OperationalError):  # the broker is away: the watchdog sees that too
             heartbeat_task.apply_async((worker,), queue=worker_direct(worker), expires=60, retry=False)
         _stopping.wait(HEARTBEAT_SECONDS)
-        watchdog().look()
+        _work().watchdog().look()
 
 
 # --- beat ---------------------------------------------------------------------------------------------
@@ -152,13 +122,21 @@ def _heartbeat(worker: str) -> None:
 
 @beat_init.connect
 def _watch_beat(**_: Any) -> None:
+    from models.session import Database
+    from workers.redis_url import hints
+    from workers.watch import HEARTBEAT_SECONDS, Pulse, Watchdog, silence
+
+    settings = get_settings()
+    pulse = Pulse(Database(settings.database, pool_size=1), "beat")
+    watchdog = Watchdog(hints(settings.redis), seconds=silence(settings))
+
     def sent(**_: Any) -> None:
-        watchdog().seen()
-        pulse("beat").give()
+        watchdog.seen()
+        pulse.give()
 
     def watch() -> None:
         while not _stopping.wait(HEARTBEAT_SECONDS):
-            watchdog().look()
+            watchdog.look()
 
     after_task_publish.connect(sent, weak=False, sender="workers.sweep")
     threading.Thread(target=watch, name="watchdog", daemon=True).start()

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from fleet.api import FleetApi
 from fleet.regions import Regions
 from models.crypto import Keyring
@@ -19,7 +16,7 @@ from workers.counts import CountedEndpoint, Counts
 from workers.due import Pacing
 from workers.escrow import Escrow
 from workers.lock import OwnerLocks
-from workers.redis_url import connect
+from workers.redis_url import hints
 from workers.refresh import Refresher, lock_life
 
 if TYPE_CHECKING:
@@ -50,13 +47,7 @@ def parts() -> Parts:
 def build(settings: Settings) -> Parts:
     database = Database(settings.database, pool_size=settings.worker_concurrency)
     keyring = Keyring.parse(settings.keys)
-    redis = connect(
-        settings.redis,
-        # It is a hint: one quick second try for a connection that a restart has cut, then go on without.
-        socket_timeout=1,
-        socket_connect_timeout=1,
-        retry=Retry(NoBackoff(), 1),
-    )
+    redis = hints(settings.redis)
     counts = Counts(redis)
     tesla = CountedEndpoint(
         counts,

@@ -13,6 +13,8 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 _REQUIREMENTS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -29,6 +31,12 @@ def connect(url: str, **options: Any) -> Redis:
     )
     master: Redis = sentinels.master_for(place.master, db=place.db, **options, **place.login, **tls)
     return master
+
+
+def hints(url: str) -> Redis:
+    """The client for locks and the like. They are hints: one quick second try for a connection that a restart
+    has cut, then go on without."""
+    return connect(url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1))
 
 
 def broker(url: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def test_a_signal_to_make_ends_every_process(
 def test_a_stuck_worker_does_not_hold_up_the_stop(up: Callable[..., Running]) -> None:
     running = up()
     running.wait_for_page()
-    wait_until(lambda: running.find("celery") != 0, seconds=10, what="the worker")
+    wait_until(lambda: running.find("up@") != 0, seconds=10, what="the worker")
     os.kill(running.find("up@"), signal.SIGSTOP)
     running.process.send_signal(signal.SIGTERM)
     wait_until(running.all_ended, seconds=LIMIT, what="every process has ended")

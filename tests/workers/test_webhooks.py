@@ -298,7 +298,7 @@ def test_a_slow_receiver_keeps_no_task_waiting(monkeypatch: pytest.MonkeyPatch) 
             entered.set()
             release.wait(60)
 
-    monkeypatch.setattr(app, "deliverer", Slow)
+    monkeypatch.setattr("workers.work.deliverer", Slow)
     app.deliver_task("ep_1", "claim")
     assert entered.wait(20)
     release.set()
