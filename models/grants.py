@@ -31,6 +31,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     case,
+    func,
     literal_column,
     null,
     or_,
@@ -265,6 +266,10 @@ def unless_paused(moment: Any) -> ColumnElement[Any]:
     return case((grants.c.paused_at.is_(None), moment), else_=null())
 
 
+BACKLOG = 5_000
+"""So many due at once are found by when they end: to sort a million for each batch takes half a second."""
+
+
 def claim_due(connection: Connection, *, limit: int, seconds: float, well_first: bool = False) -> list[str]:
     """Claims at most `limit` grants that are due, for `seconds`, and returns their owners, those nearest
     to the end of their access token first; with `well_first`, before these those that have not failed.
@@ -272,10 +277,15 @@ def claim_due(connection: Connection, *, limit: int, seconds: float, well_first:
     What another sweep is claiming is skipped, not waited for. A claim is only a hint that a task is on
     its way: when it runs out, the grant is claimed again.
     """
+    in_order = not well_first and _is_backlog(connection)
+    if in_order and connection.dialect.name == "postgresql":
+        # Walk the index by expiry and stop at `limit`, instead of sorting all that are due.
+        connection.exec_driver_sql("SET LOCAL enable_sort = off")
     due = (
         select(grants.c.owner)
         .where(
             grants.c.refresh_at <= now(),
+            *([grants.c.state == State.ALIVE] if in_order else []),
             passed(grants.c.claimed_until),
             passed(grants.c.retry_at),
             passed(grants.c.attempt_deadline),
@@ -292,6 +302,11 @@ def claim_due(connection: Connection, *, limit: int, seconds: float, well_first:
         .returning(grants.c.owner, grants.c.access_expires_at)
     ).all()
     return [row.owner for row in sorted(claimed, key=lambda row: row.access_expires_at)]
+
+
+def _is_backlog(connection: Connection) -> bool:
+    some = select(grants.c.owner).where(grants.c.refresh_at <= now()).limit(BACKLOG).subquery()
+    return connection.execute(select(func.count()).select_from(some)).scalar_one() == BACKLOG
 
 
 def release_claim(connection: Connection, owner: str) -> None:
