@@ -21,11 +21,13 @@ import re
 import threading
 import time
 from collections import OrderedDict
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from flask import Response, current_app, g, request
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from fleet.deadline import Deadline
@@ -112,31 +114,28 @@ class Gateway:
         """Answers a request for ``/gateway/{owner}/{rest}``."""
         call = admit(Scope.GATEWAY, owner)
         path, body = _target(rest), _body()
-        seats = api_parts().seats
-        seats.take()
-        try:
-            answer = self._answer(owner, call.grant, path, body)
-        except BaseException:
-            seats.leave()
-            raise
-        headers = _down(answer)
-        response = Response(_pieces(answer), answer.status, headers)
-        if "content-type" not in {name.lower() for name, _ in headers}:
-            del response.headers["Content-Type"]  # Flask's own
-        response.call_on_close(answer.close)
-        response.call_on_close(seats.leave)
+        with ExitStack() as held:
+            seats = api_parts().seats
+            seats.take()
+            held.callback(seats.leave)
+            answer = self._answer(owner, call.grant, path, body, held)
+            headers = _down(answer)
+            response = Response(_pieces(answer), answer.status, headers)
+            if "content-type" not in {name.lower() for name, _ in headers}:
+                del response.headers["Content-Type"]  # Flask's own
+            response.call_on_close(held.pop_all().close)
         return response
 
-    def _answer(self, owner: str, grant: Grant | None, path: str, body: bytes) -> Stream:
+    def _answer(self, owner: str, grant: Grant | None, path: str, body: bytes, held: ExitStack) -> Stream:
+        """The answer to pass on. All that were got are `held` until they have been read."""
         grant = fresh(owner, grant, MIN_TTL, seated=True)
         refreshed = corrected = False
         while True:
             answer = self._send(grant, path, body)
+            held.callback(answer.close)
             if answer.status == 401 and not refreshed and not self._useless.was(grant):
-                answer.close()
                 grant, refreshed = self._refresh(grant), True
             elif answer.status == 421 and not corrected and (elsewhere := self._elsewhere(grant, answer)):
-                answer.close()
                 grant, corrected = elsewhere, True
             else:
                 if answer.status == 401:
@@ -150,7 +149,7 @@ class Gateway:
             return stream(
                 self._session,
                 request.method,
-                self._regions.url(grant.region),
+                self._regions.url(grant.region if grant.region in self._regions else "NA"),
                 path,
                 deadline=Deadline(ANSWER_SECONDS),
                 headers=headers,
@@ -179,15 +178,14 @@ class Gateway:
         if region is None or region == grant.region:
             return None
         url = self._regions.url(region)
-        with wiring().parts.database.write() as connection:
-            grants.correct_region(connection, grant, region=region, fleet_url=url)
-        current_app.logger.info(
-            "owner %s: lives in %s, not in %s correlation_id=%s",
-            grant.owner,
-            region,
-            grant.region,
-            g.correlation_id,
-        )
+        lives = f"owner {grant.owner}: lives in {region}, not in {grant.region}"
+        try:
+            with wiring().parts.database.write() as connection:
+                grants.correct_region(connection, grant, region=region, fleet_url=url)
+        except SQLAlchemyError as away:  # the next 421 says it again
+            current_app.logger.warning("%s; not stored (%s)", lives, type(away).__name__)
+        else:
+            current_app.logger.info("%s correlation_id=%s", lives, g.correlation_id)
         return replace(grant, region=region, fleet_url=url)
 
 
@@ -298,7 +296,7 @@ def _down(answer: Stream) -> list[tuple[str, str]]:
         for part in value.split(",")
     }
     return [
-        (name, value)
+        (name, " ".join(value.split("\r\n")))  # some still fold long lines
         for name, value in answer.headers
         if (low := name.lower()) not in _NOT_DOWN and low not in named and not low.startswith("x-forwarded-")
     ]

@@ -109,6 +109,20 @@ def test_an_answer_comes_down_as_it_is(fleet: Fleet) -> None:
     assert len(fleet.wire.requests) == 1
 
 
+def test_a_header_on_two_lines_is_no_way_in_and_no_way_out(fleet: Fleet) -> None:
+    fleet.says = lambda request: request.send(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Long: one\r\n  two\r\nX-Bad: a\rb\r\n\r\n{}"
+    )
+    for _ in range(3):
+        response = fleet.program.get(VEHICLES)
+        assert response.status_code in {200, 500, 504}
+    assert until(lambda: free_seats(fleet.site) == SEATS)
+    fleet.says = lambda request: request.send(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Long: one\r\n  two\r\n\r\n{}"
+    )
+    assert fleet.program.get(VEHICLES).headers["X-Long"].split() == ["one", "two"]
+
+
 @pytest.mark.parametrize("status", [200, 204, 301, 302, 304, 400, 403, 404, 408, 412, 500, 503])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
 def test_every_status_of_every_method(fleet: Fleet, status: int, method: str) -> None:
