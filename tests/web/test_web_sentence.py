@@ -172,6 +172,13 @@ def test_durations_round_down(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
+@pytest.mark.parametrize(
+    ("hours", "words"), [(0.7, "42 min"), (5.9, "5 h"), (36.5, "36 h"), (48, "2 d"), (71, "2 d")]
+)
+def test_in_one_unit(hours: float, words: str) -> None:
+    assert duration(hours * 3600, brief=True) == words
+
+
 def test_a_moment_carries_its_exact_time() -> None:
     assert relative(at(-185.7), NOW) == (
         '<time datetime="2026-05-03T11:56:54Z" title="2026-05-03 11:56:54 UTC">3 min ago</time>'
