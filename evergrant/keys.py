@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from evergrant.exits import Exit
-from evergrant.terminal import as_json, connected, print_table
+from evergrant.terminal import as_json, connected, print_json, print_table
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -75,7 +74,7 @@ def create(
             rate=rate or api_keys.RATE,
         )
     if as_json:
-        click.echo(json.dumps({"id": key, "key": text}))
+        print_json({"id": key, "key": text})
         return
     click.echo(text)
     click.echo(f"Keep it now: it is not shown again. To end it: evergrant keys revoke {key}", err=True)
@@ -90,7 +89,8 @@ def list_(as_json: bool) -> None:
     with connected() as connection:
         found = [(key, _owners(connection, key)) for key in api_keys.latest(connection)]
     if as_json:
-        click.echo(json.dumps([_described(key, owners) for key, owners in found], indent=2))
+        for key, owners in found:
+            print_json(_described(key, owners))
         return
     if not found:
         click.echo("There are no keys. Make one: evergrant keys create NAME --scope tokens:read")
@@ -116,7 +116,7 @@ def revoke(key: str, as_json: bool) -> None:
     with connected(writes=True) as connection:
         done = api_keys.revoke(connection, key)
     if as_json:
-        click.echo(json.dumps({"id": key, "revoked": done}))
+        print_json({"id": key, "revoked": done})
     elif done:
         click.echo("Revoked: it opens nothing any more.")
     else:
@@ -140,18 +140,15 @@ def _state(key: ApiKey) -> str:
 
 
 def _described(key: ApiKey, owners: list[str] | None) -> dict[str, Any]:
-    def time(moment: Any) -> str | None:
-        return None if moment is None else f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-
     return {
         "id": key.id,
         "name": key.name,
         "scopes": key.scopes.split(),
         "owners": owners,
         "rate": key.rate,
-        "created_at": time(key.created_at),
-        "ends_at": time(key.ends_at),
-        "last_used_at": time(key.last_used_at),
-        "revoked_at": time(key.revoked_at),
+        "created_at": key.created_at,
+        "ends_at": key.ends_at,
+        "last_used_at": key.last_used_at,
+        "revoked_at": key.revoked_at,
         "good": key.revoked_at is None and not key.has_ended,
     }

@@ -78,14 +78,14 @@ def test_for_programs_it_speaks_json(line: Line) -> None:
         ).stdout
     )
     assert KeyLookup(line.database).find(made["key"]) is not None
-    (described,) = json.loads(line.run("list", "--json").stdout)
+    described = json.loads(line.run("list", "--json").stdout)
     assert described["id"] == made["id"]
     assert described["scopes"] == ["owners:read", "gateway"]
     assert described["owners"] is None
     assert described["rate"] == 9
     assert described["good"] is True
     assert json.loads(line.run("revoke", made["id"], "--json").stdout) == {"id": made["id"], "revoked": True}
-    assert json.loads(line.run("list", "--json").stdout)[0]["good"] is False
+    assert json.loads(line.run("list", "--json").stdout)["good"] is False
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_for_programs_it_speaks_json(line: Line) -> None:
 )
 def test_what_can_not_be_made_is_said(line: Line, words: list[str], said: str) -> None:
     assert said in line.run(*words, code=2).stderr
-    assert line.run("list", "--json").stdout.strip() == "[]"
+    assert line.run("list", "--json").stdout == ""
 
 
 def test_a_database_that_is_not_there_is_said(line: Line, tmp_path: Path) -> None:
