@@ -110,7 +110,7 @@ class Importer:
                 continue
             tries += 1
             last = self._attempt(token, owner, begun, admission, deadline)
-            if last.fate is Fate.WAITING:
+            if last.fate is Fate.WAITING and tries < TRIES:
                 self._stopping.wait(self._parts.pacing.wait_after(tries))
             if last.fate.is_final:
                 return last

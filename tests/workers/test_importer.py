@@ -139,6 +139,7 @@ def test_while_tesla_may_still_be_at_it_the_token_is_not_sent_again(
 ) -> None:
     name, _, token = elsewhere.sign_in()
     monkeypatch.setattr(importing, "TRIES", 1)
+    monkeypatch.setattr(importing, "GRACE", 600.0)
     elsewhere.tesla.fault("reset", owner=name, where="after", count=1)
     assert elsewhere.importer.move(token).fate is Fate.WAITING
     row = elsewhere.row(token)
