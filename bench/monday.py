@@ -49,9 +49,9 @@ def run(size: Size, say: Callable[[str], None]) -> str:
     owners = 3_000 if size.quick else size.owners
     rows = [_monday(owners, hours, say) for hours in HOURS]
     how = (
-        f"{owners:,} owners due at once when Tesla is back, at REFRESH_RATE's default. The rate alone dictates "
-        "owners ÷ rate. An owner-minute is a minute that an owner has no valid access token, counted from when "
-        "Tesla is back. When all have run out, every order costs the same."
+        f"{owners:,} owners due at once when Tesla is back, at REFRESH_RATE's default. The rate alone "
+        "dictates owners ÷ rate. An owner-minute is a minute that an owner has no valid access token, "
+        "counted from when Tesla is back. When all have run out, every order costs the same."
     )
     return "\n\n".join(
         (
