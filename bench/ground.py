@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import importlib.util
+import ipaddress
 import os
 import secrets
 import shutil
@@ -14,10 +15,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from redis import Redis
 from sqlalchemy.engine import make_url
 
@@ -43,7 +49,7 @@ max_wal_size = 4GB
 class Ground:
     """Everything lives in `folder` and ends with `stop`."""
 
-    def __init__(self, folder: Path, *, latency: float = 0.0, spread: float = 0.0) -> None:
+    def __init__(self, folder: Path, *, latency: float = 0.0, spread: float = 0.0, tls: bool = False) -> None:
         self.folder = folder
         self.redis_url = f"unix://{folder / 'valkey.sock'}"
         self.home = folder / "home"
@@ -51,6 +57,7 @@ class Ground:
         self._databases = 0
         self.postgresql = self._start_postgresql()
         self.valkey = self._start_valkey()
+        self.certificate = certificate(folder) if tls else None
         self.standin, self.token_url = self._start_standin(latency, spread)
         self.redis = Redis.from_url(self.redis_url)
         self.keys = "k1:" + base64.b64encode(secrets.token_bytes(32)).decode()
@@ -86,6 +93,7 @@ class Ground:
             "TESLA_CLIENT_ID": CLIENT_ID,
             "TESLA_CLIENT_SECRET": CLIENT_SECRET,
             "TESLA_TOKEN_URL": self.token_url,
+            **({"REQUESTS_CA_BUNDLE": str(self.certificate)} if self.certificate else {}),
             **{name.upper(): str(value) for name, value in more.items()},
         }
 
@@ -170,31 +178,54 @@ class Ground:
         return process
 
     def _start_standin(self, latency: float, spread: float) -> tuple[subprocess.Popen[Any], str]:
+        words = [str(latency), str(spread), *([str(self.certificate)] if self.certificate else [])]
         process = subprocess.Popen(
-            [sys.executable, "-m", "bench.standin", str(latency), str(spread)],
+            [sys.executable, "-m", "bench.standin", *words],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
         )
         self._processes.append(process)
         assert process.stdout is not None  # noqa: S101 - it is a pipe
-        return process, f"http://127.0.0.1:{process.stdout.readline().strip()}/oauth2/v3/token"
+        scheme = "https" if self.certificate else "http"
+        return process, f"{scheme}://127.0.0.1:{process.stdout.readline().strip()}/oauth2/v3/token"
 
 
 @contextlib.contextmanager
-def ground(*, latency: float = 0.0, spread: float = 0.0) -> Iterator[Ground]:
+def ground(*, latency: float = 0.0, spread: float = 0.0, tls: bool = False) -> Iterator[Ground]:
     """The ground, and its end. `latency` is the stand-in's median in seconds, `spread` how far its tail
     reaches (the sigma of a log-normal distribution)."""
     # A short path, because sockets' paths must be, and one that PostgreSQL's user can reach.
     folder = Path(tempfile.mkdtemp(prefix="evergrant-bench-"))
     made: Ground | None = None
     try:
-        made = Ground(folder, latency=latency, spread=spread)
+        made = Ground(folder, latency=latency, spread=spread, tls=tls)
         yield made
     finally:
         if made is not None:
             made.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def certificate(folder: Path) -> Path:
+    """A new certificate for 127.0.0.1, its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench")])
+    now = datetime.now(UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "certificate.pem"
+    encoding = serialization.Encoding.PEM
+    secret = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(made.public_bytes(encoding) + secret)
+    return path
 
 
 def until(what: str, true: Callable[[], bool], seconds: float = 60) -> None:

@@ -32,25 +32,46 @@ DUE = Spread(due=1)
 
 def run(size: Size, say: Callable[[str], None]) -> str:
     count = 60 if size.quick else 3000
-    found = {}
-    with ground() as on:
-        for name, measure in (("noop", noop), ("evergrant", evergrant), ("book", book), ("floor", floor)):
-            found[name] = 1000 * measure(on, count) / count
-            say(f"{name} {found[name]:.2f} ms")
-    ours, nothing, by_the_book, least = (found[name] for name in ("evergrant", "noop", "book", "floor"))
+    found: dict[str, float] = {}
+    ways = {"noop": noop, "evergrant": evergrant, "book": book, "floor": floor}
+    for tls in (False, True):
+        with ground(tls=tls) as on:
+            for way in ("evergrant", "book") if tls else ways:
+                name = f"{way} over TLS" if tls else way
+                found[name] = 1000 * ways[way](on, count) / count
+                say(f"{name} {found[name]:.2f} ms")
+    ours, nothing, by_the_book, least = (found[name] for name in ways)
+    safe, book_safe = found["evergrant over TLS"], found["book over TLS"]
     return "\n\n".join(
         (
             "## A refresh, from the sweep to the commit",
+            "As many as one worker makes; the no-op and the by-the-book solution run with the same settings.",
             table(
-                ("", "CPU ms", "ours is", "goal"),
-                ("Evergrant", f"{ours:.2f}", "", ""),
-                ("a Celery no-op", f"{nothing:.2f}", f"{ours / nothing:.2f} ×", "≤ 3 ×"),
-                ("by the book", f"{by_the_book:.2f}", f"{ours / by_the_book:.2f} ×", "≤ 0.7 ×"),
+                ("Evergrant", "CPU ms", "compared with", "CPU ms", "ratio", "goal"),
+                ("", f"{ours:.2f}", "a Celery no-op", f"{nothing:.2f}", f"{ours / nothing:.2f} ×", "≤ 3 ×"),
                 (
-                    "the floor, and a no-op",
+                    "",
+                    f"{ours:.2f}",
+                    "the floor and a no-op",
                     f"{least:.2f} + {nothing:.2f}",
                     f"{ours / (least + nothing):.2f} ×",
                     "≤ 2 ×",
+                ),
+                (
+                    "",
+                    f"{ours:.2f}",
+                    "by the book",
+                    f"{by_the_book:.2f}",
+                    f"{ours / by_the_book:.2f} ×",
+                    "≤ 0.7 ×",
+                ),
+                (
+                    "over TLS, which Tesla speaks",
+                    f"{safe:.2f}",
+                    "by the book, over TLS",
+                    f"{book_safe:.2f}",
+                    f"{safe / book_safe:.2f} ×",
+                    "≤ 0.7 ×",
                 ),
             ),
         )

@@ -2,7 +2,7 @@
 
 It answers refreshes, any number at once, after a time drawn from a log-normal distribution with this median
 and sigma (0: at once). Tokens are as long as Tesla's. It prints its port; ``GET /record`` says how many calls
-it has seen, and how many presented a refresh token again.
+it has seen, and how many presented a refresh token again. A third argument is a certificate with its key.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import math
 import random
 import secrets
+import ssl
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -98,7 +99,12 @@ class _Connection(asyncio.Protocol):
 
 async def main() -> None:
     _Connection.median, _Connection.sigma = (float(word) for word in sys.argv[1:3])
-    server = await asyncio.get_running_loop().create_server(_Connection, "127.0.0.1", 0, backlog=1024)
+    tls = None
+    if len(sys.argv) > 3:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(sys.argv[3])
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(_Connection, "127.0.0.1", 0, backlog=1024, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - that is how it is found
     await server.serve_forever()
 
