@@ -477,8 +477,10 @@ class Storm:
 
     def _sign_in(self, browser: Browser) -> int:
         """The owner signs in again, and the exchange takes a while; returns the number of the rule."""
+        # SQLite's file can't be locked before its writers have done.
+        seconds = 1.0 if self._product.postgresql else 2.0
         number = self._product.fault(
-            grant="authorization_code", fault="slow", where="after", seconds=0.5, count=1
+            grant="authorization_code", fault="slow", where="after", seconds=seconds, count=1
         )
         self.tally.given[kinds.SIGN_IN] += 1
 
