@@ -81,10 +81,12 @@ class _Everything:
         counted, processes = everybodys(self._parts.redis)
         for name, (label, says) in COUNTERS.items():
             counter = CounterMetricFamily(f"evergrant_{name}", says, labels=[label] if label else [])
+            if not label:
+                counter.add_metric([], counted.get(f"{name}|", 0))
             for field, value in sorted(counted.items()):
                 of, _, which = field.partition("|")
-                if of == name:
-                    counter.add_metric([which] if label else [], value)
+                if label and of == name:
+                    counter.add_metric([which], value)
             yield counter
         for name, (bounds, says) in HISTOGRAMS.items():
             so_far, buckets = 0.0, []

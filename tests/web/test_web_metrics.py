@@ -61,6 +61,7 @@ def test_they_say_how_all_is(site: Site) -> None:
     assert metrics["evergrant_grants", "alive"] == 1
     assert metrics["evergrant_attempts_total", "refreshed"] == 1
     assert metrics["evergrant_call_seconds_count", ""] == 1
+    assert metrics["evergrant_spares_used_total", ""] == 0
     assert metrics["evergrant_breaker", "closed"] == 1
     assert metrics["evergrant_queued", "refresh.00"] == 0
     assert metrics["evergrant_escrow", ""] == 0
