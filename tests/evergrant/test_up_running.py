@@ -10,20 +10,27 @@ import socket
 import stat
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bench import cpu
 from models import migrate
 from settings import ROOT
 from tests.evergrant.running import free_ports, status_of, wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.evergrant.running import Running
 
 pytestmark = pytest.mark.processes
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="it is Linux that tells")
+def test_all_processes_together_are_small(running: Running) -> None:
+    flower = f"http://127.0.0.1:{running.flower_port}/healthcheck"
+    wait_until(lambda: status_of(flower) == 200, seconds=60, what="Flower answers")
+    assert cpu.memory([running.process.pid]) < 350e6
 
 
 def test_everything_answers_where_the_banner_says(running: Running) -> None:
