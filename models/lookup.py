@@ -98,14 +98,19 @@ def _libpq(sql: str) -> Fetch:
 
     def fetch(connection: PoolProxiedConnection, given: list[str]) -> tuple[Any, ...] | None:
         driver: Any = connection.driver_connection
+        values = [value.encode() for value in given]
         name, transformer = connection.info.get(sql) or (b"", None)
         if transformer is None:
             name, transformer = b"lookup_%d" % next(_names), Transformer(driver)
-            result = driver.pgconn.prepare(name, sql.encode())
-            if result.status != ExecStatus.COMMAND_OK:
+            if driver.prepare_threshold is None:
+                name = b""  # nothing is to stay on the server: another's connection may be there next
+            elif (result := driver.pgconn.prepare(name, sql.encode())).status != ExecStatus.COMMAND_OK:
                 raise error_from_result(result)
             connection.info[sql] = name, transformer
-        result = driver.pgconn.exec_prepared(name, [value.encode() for value in given])
+        if name:
+            result = driver.pgconn.exec_prepared(name, values)
+        else:
+            result = driver.pgconn.exec_params(sql.encode(), values)
         if result.status != ExecStatus.TUPLES_OK:
             raise error_from_result(result)
         transformer.set_pgresult(result)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
+from models import api_keys
 from models.session import Database
 from tests.models.conftest import Table
 
@@ -95,4 +97,20 @@ def test_grants_go_round_and_round(through_pgbouncer: str, keyring: Keyring) -> 
         thread.join(60)
     assert not failed
     assert not Table(database, keyring).claim()
+    database.close()
+
+
+def test_keys_are_found(through_pgbouncer: str, keyring: Keyring) -> None:
+    database = Database(through_pgbouncer, pool_size=8)
+    Table(database, keyring).connect("ann")
+    with database.write() as connection:
+        _, key = api_keys.create(connection, name="a program", scopes=list(api_keys.Scope))
+    lookup = api_keys.KeyLookup(database)
+
+    def found(_: int) -> bool:
+        use = lookup.find(key, "ann")
+        return use is not None and use.grant is not None
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(found, range(100)))
     database.close()
