@@ -17,6 +17,7 @@ from web import cars, health, landing, metrics, owner, problems, public_key, sig
 from web.api import docs as api_docs
 from web.api.app import ForPrograms, create_api
 from web.api.parts import attach_api, wire_api
+from web.api.quick import QuickTokens
 from web.operator import console
 from web.public import AtPublicUrl
 from web.session import cookie_config
@@ -90,7 +91,8 @@ def create_app(parts: Parts | None = None) -> Flask:
         more=troubleshooting.more,
     )
     app.jinja_env.filters.update(ticks=words.ticks, number="{:,}".format)
-    split = ForPrograms(app.wsgi_app, create_api(wired, api_parts).wsgi_app)
+    api = QuickTokens(create_api(wired, api_parts).wsgi_app, wired, api_parts)
+    split = ForPrograms(app.wsgi_app, api)
     app.wsgi_app = AtPublicUrl(split, settings.public_url, settings.cookie_key)  # type: ignore[method-assign]
     return app
 

@@ -40,6 +40,7 @@ from web.api.access import admit
 from web.api.fresh import alive, fresh, not_now, read
 from web.api.parts import api_parts
 from web.api.problems import Refusal
+from web.api.shapes import MIN_TTL
 from web.api.tokens import opened
 from web.wiring import wiring
 from workers.refresh import Result
@@ -65,9 +66,6 @@ ANSWER_SECONDS = 60.0
 
 PIECE_SECONDS = 30.0
 """For each piece of the answer's body."""
-
-MIN_TTL = 10
-"""Seconds that a token must still live to be sent."""
 
 _LARGEST_WORD = 8192
 """Bytes of a body in which a region is looked for."""

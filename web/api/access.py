@@ -17,6 +17,7 @@ from web.api.problems import Refusal, owner_not_allowed
 if TYPE_CHECKING:
     from models.api_keys import ApiKey, Scope
     from models.grants import Grant
+    from web.api.parts import ApiParts
 
 LONGEST_OWNER = 255
 
@@ -31,11 +32,15 @@ class Call:
 
 
 def admit(scope: Scope, owner: str = "") -> Call:
-    """The call, if its key is good for it. Raises `Refusal`."""
-    kind, _, text = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    """The call of this request, if its key is good for it. Raises `Refusal`."""
+    return check(api_parts(), request.environ.get("HTTP_AUTHORIZATION", ""), scope, owner)
+
+
+def check(parts: ApiParts, authorization: str, scope: Scope, owner: str) -> Call:
+    """The call that comes with this header, if its key is good for it. Raises `Refusal`."""
+    kind, _, text = authorization.partition(" ")
     if not text or kind.lower() != "bearer":
         raise _refused("key_missing", "A key is missing", "Send `Authorization: Bearer evergrant_…`.", "")
-    parts = api_parts()
     possible = len(owner) <= LONGEST_OWNER and owner.isprintable()  # what no database is asked for
     use = parts.keys.find(text.strip(), owner if possible else "")
     if use is None:

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from fleet.errors import Cause as FleetCause
     from models.events import Event as EventRow
     from models.grants import Grant
+    from settings import Settings
 
 MOST = 1000
 """Items of a page."""
+
+MIN_TTL = 10
+"""Seconds that a token must still live where a program does not say."""
 
 OwnerId = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Turn = Literal["owner", "operator", "wait", "program"]
@@ -52,7 +56,7 @@ class _Out(BaseModel):
 
 class TokenQuery(_In):
     min_ttl: int = Field(
-        10,
+        MIN_TTL,
         ge=0,
         le=7_776_000,
         description="Seconds that the token should still live. If it has less left, it is refreshed first. "
@@ -142,6 +146,21 @@ class Token(_Out):
     fleet_url: str = Field(description="Base URL of the Fleet API of the owner's region.")
     generation: int = Field(description="Counts the grant's refreshes.")
 
+    @classmethod
+    def of(cls, grant: Grant, access_token: str, *, min_ttl_met: bool, settings: Settings) -> Token:
+        ends = grant.access_expires_at or grant.read_at
+        return cls(
+            owner=grant.owner,
+            access_token=access_token,
+            expires_at=ends,
+            expires_in=int((ends - grant.read_at).total_seconds()),
+            min_ttl_met=min_ttl_met,
+            scopes=grant.scopes.split(),
+            region=grant.region,
+            fleet_url=_fleet_url(grant, settings),
+            generation=grant.generation,
+        )
+
 
 class Owner(_Out):
     """An owner's grant, without its tokens. Times are UTC."""
@@ -178,7 +197,7 @@ class Owner(_Out):
             requested_scopes=grant.requested_scopes.split(),
             missing_scopes=list(missing(grant.requested_scopes.split(), grant.scopes.split())),
             region=grant.region,
-            fleet_url=fleet_url(grant),
+            fleet_url=_fleet_url(grant, wiring().settings),
             connected_at=grant.connected_at,
             refreshed_at=grant.refreshed_at,
             access_expires_at=grant.access_expires_at,
@@ -267,6 +286,6 @@ class Problem(_Out):
     errors: list[ParameterError] = Field(default=[], description="With `invalid`: what is wrong where.")
 
 
-def fleet_url(grant: Grant) -> str:
+def _fleet_url(grant: Grant, settings: Settings) -> str:
     """The base URL that is configured for the owner's region."""
-    return wiring().settings.fleet_urls.get(grant.region, grant.fleet_url)
+    return settings.fleet_urls.get(grant.region, grant.fleet_url)

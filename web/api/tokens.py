@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from models.api_keys import Scope
 from models.crypto import Unopenable
-from web.api.fresh import fresh, life_left, meets
+from web.api.fresh import fresh, meets
 from web.api.operations import operation
 from web.api.problems import waiting
-from web.api.shapes import Token, TokenQuery, fleet_url
+from web.api.shapes import Token, TokenQuery
 from web.wiring import wiring
 from workers.refresh import KEY_MISSING
 
@@ -36,17 +36,7 @@ def token(call: Call, query: TokenQuery) -> Token:
     before each use, or keep the token until shortly before `expires_at`.
     """
     grant = fresh(call.owner, call.grant, query.min_ttl)
-    return Token(
-        owner=grant.owner,
-        access_token=opened(grant),
-        expires_at=grant.access_expires_at,
-        expires_in=int(life_left(grant)),
-        min_ttl_met=meets(grant, query.min_ttl),
-        scopes=grant.scopes.split(),
-        region=grant.region,
-        fleet_url=fleet_url(grant),
-        generation=grant.generation,
-    )
+    return Token.of(grant, opened(grant), min_ttl_met=meets(grant, query.min_ttl), settings=wiring().settings)
 
 
 def opened(grant: Grant) -> str:

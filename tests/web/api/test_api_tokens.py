@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import update
@@ -40,6 +41,30 @@ def test_a_token_with_all_that_using_it_takes(site: Site, program: Program) -> N
     }
     assert response.headers["Cache-Control"] == "no-store"
     assert site.tesla.forms == [], "Tesla is not asked"
+
+
+@pytest.mark.parametrize("owner", ["ann", "änn ü", "a+b&c", "50%", "a;b"])
+def test_the_answer_in_front_of_flask_and_the_one_behind_are_the_same(
+    site: Site, program: Program, owner: str
+) -> None:
+    connect(site, owner, expires_in=3600)
+    path = f"/api/v1/owners/{quote(owner)}/token"
+    for query in ("", "?min_ttl=5", "?min_ttl=36000"):
+        both = [program.get(path + query), program.get(path + query + ("&x" if query else "?x"))]
+        fields = [response.json() for response in both]
+        for content in fields:
+            assert 3500 < content.pop("expires_in") <= 3600
+        assert fields[0] == fields[1]
+        headers = [
+            {
+                name: value
+                for name, value in response.headers.items()
+                if name not in {"X-Correlation-Id", "Date"}
+            }
+            for response in both
+        ]
+        assert headers[0] == headers[1]
+        assert {len(response.headers["X-Correlation-Id"]) for response in both} == {16}
 
 
 @pytest.mark.parametrize(("left", "refreshed"), [(5, True), (-5, True), (30, False)])
