@@ -40,6 +40,6 @@ tasks_columns = "name,uuid,state,args,routing_key,received,started,runtime,worke
 
 # What Flower shows comes from Celery's events and is gone when Flower ends; what must last is in SQL.
 persistent = False
-max_tasks = 10_000
+max_tasks = 5_000  # 8 kB each
 max_workers = 100
 purge_offline_workers = 600
