@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, String, Table, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
-from models import imports, spares, webhooks
+from models import api_keys, imports, signin_links, spares, webhooks
 from models.events import Kind, events, record
 from models.grants import State, grants
 from models.imports import Fate
@@ -326,6 +326,8 @@ def erase(database: Database, owner: str) -> bool:
         connection.execute(delete(events).where(events.c.owner == owner))
         webhooks.forget_owner(connection, owner)
         imports.forget_owner(connection, owner)
+        signin_links.forget_owner(connection, owner)
+        api_keys.forget_owner(connection, owner)
         erased = connection.execute(delete(grants).where(grants.c.owner == owner)).rowcount > 0
         if erased:
             # It stays until it has been told.

@@ -17,6 +17,8 @@ from sqlalchemy import Column, String, Table, Text, delete, select, update
 from models.session import Instant, OwnerId, metadata, now
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from models.session import Database
 
 signin_links = Table(
@@ -100,6 +102,11 @@ def give_back(database: Database, link: str) -> None:
     """The sign-in came to nothing: the link may be opened again, until its end."""
     with database.write() as connection:
         connection.execute(update(signin_links).where(signin_links.c.id == link).values(used_at=None))
+
+
+def forget_owner(connection: Connection, owner: str) -> None:
+    """Ends the links that were made for this owner."""
+    connection.execute(delete(signin_links).where(signin_links.c.owner == owner))
 
 
 def _digest(token: str) -> str:

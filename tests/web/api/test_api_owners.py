@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import select
 
-from models import consent
+from models import api_keys, consent
 from models.events import Kind, record
 from models.grants import State
+from models.signin_links import signin_links
 from tests.web.api.conftest import Program, connect, problem, row
 from tests.web.odd_tesla import json_reply
 
@@ -184,3 +186,14 @@ def test_events_newest_first_a_page_at_a_time(site: Site, program: Program) -> N
 @pytest.mark.parametrize("query", [{"before": 0}, {"before": 2**63}, {"limit": 0}, {"owner": ""}])
 def test_event_parameters_that_can_not_be_used(lite: Site, query: dict[str, str | int]) -> None:
     problem(Program(lite).get("/api/v1/events", params=query), 422, "invalid")
+
+
+def test_who_is_erased_is_in_no_list_of_ours(site: Site) -> None:
+    connect(site)
+    program = Program(site, owners=["ann", "bob"])
+    assert program.post("/api/v1/signin-links", json={"owner": "ann"}).status_code == 201
+    consent.erase(site.parts.database, "ann")
+    problem(program.token(), 403, "owner_not_allowed")
+    with site.parts.database.read() as connection:
+        assert api_keys.owners_of(connection, program.key_id) == ["bob"]
+        assert connection.execute(select(signin_links)).all() == []
