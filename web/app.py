@@ -86,6 +86,7 @@ def create_app(parts: Parts | None = None) -> Flask:
         static=_static(app),
         relative=words.relative,
         clock=words.clock,
+        day=words.day,
         lasting=words.lasting,
         when=words.when,
         more=troubleshooting.more,
