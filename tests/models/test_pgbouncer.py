@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -44,17 +45,19 @@ default_pool_size = 3
 
 
 @pytest.fixture
-def through_pgbouncer(postgresql: Callable[[], str], tmp_path: Path) -> Iterator[str]:
+def through_pgbouncer(postgresql: Callable[[], str]) -> Iterator[str]:
     """The URL of an empty migrated database, by way of PgBouncer."""
     direct = make_url(postgresql())
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         listen = probe.getsockname()[1]
     host = direct.host or direct.query["host"]
-    config = tmp_path / "pgbouncer.ini"
+    # pytest's own folders are closed to the user that PgBouncer runs as.
+    folder = Path(tempfile.mkdtemp(prefix="evergrant-pgbouncer-"))
+    folder.chmod(0o755)
+    config = folder / "pgbouncer.ini"
     config.write_text(CONFIG.format(host=host, port=direct.port or 5432, user=direct.username, listen=listen))
-    for folder in (config, *config.parents[:3]):
-        folder.chmod(folder.stat().st_mode | 0o055)
+    config.chmod(0o644)
     process = subprocess.Popen(
         # Not as root, which it refuses, but as somebody who may reach PostgreSQL's socket.
         [PGBOUNCER or "", "-q", str(config)],
@@ -73,6 +76,7 @@ def through_pgbouncer(postgresql: Callable[[], str], tmp_path: Path) -> Iterator
     finally:
         process.terminate()
         process.wait(10)
+        shutil.rmtree(folder)
 
 
 def test_grants_go_round_and_round(through_pgbouncer: str, keyring: Keyring) -> None:
