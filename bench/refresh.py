@@ -31,15 +31,17 @@ DUE = Spread(due=1)
 
 
 def run(size: Size, say: Callable[[str], None]) -> str:
-    count = 60 if size.quick else 3000
+    count, rounds = (60, 1) if size.quick else (1500, 3)
     found: dict[str, float] = {}
-    ways = {"noop": noop, "evergrant": evergrant, "book": book, "floor": floor}
+    ways = {"evergrant": evergrant, "noop": noop, "book": book, "floor": floor}
     for tls in (False, True):
         with ground(tls=tls) as on:
-            for way in ("evergrant", "book") if tls else ways:
+            for way in rounds * (["evergrant", "book"] if tls else list(ways)):
                 name = f"{way} over TLS" if tls else way
-                found[name] = 1000 * ways[way](on, count) / count
-                say(f"{name} {found[name]:.2f} ms")
+                used = 1000 * ways[way](on, count) / count
+                say(f"{name} {used:.2f} ms")
+                # The cheapest round decides: whatever else a machine does only adds to it.
+                found[name] = min(found.get(name, used), used)
     ours, nothing, by_the_book, least = (found[name] for name in ways)
     safe, book_safe = found["evergrant over TLS"], found["book over TLS"]
     return "\n\n".join(

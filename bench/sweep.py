@@ -46,7 +46,7 @@ def run(size: Size, say: Callable[[str], None]) -> str:
             database = on.database()
             say(f"filling {rows:,} rows")
             fill(database, Keyring.parse(on.keys), rows, spread=Spread(due=due / rows, gap=3600), real=False)
-            ours[rows] = claim(on, _parts(on, database), due, times=1 if size.quick else 5)
+            ours[rows] = claim(on, _parts(on, database, due), due, times=1 if size.quick else 5)
             say(f"{rows:,} rows, {due} due: {ours[rows] * 1000:.1f} ms of CPU a sweep")
         index = index_bytes(on, database)
         all_due = round(most * 0.002)
@@ -55,7 +55,7 @@ def run(size: Size, say: Callable[[str], None]) -> str:
         beat_seconds, beat_bytes = celery_beat(entries if size.quick else most, 3)
         say(f"celery beat: {beat_seconds * 1000:.0f} ms an owner that is due")
         ours_all = ours[most] / due * all_due
-        found = plans.check(on, _parts(on, database), most)
+        found = plans.check(on, _parts(on, database, due), most)
     return "\n\n".join(
         (
             "## The sweep",
@@ -91,7 +91,9 @@ def run(size: Size, say: Callable[[str], None]) -> str:
     )
 
 
-def _parts(on: Ground, database: str) -> Parts:
+def _parts(on: Ground, database: str, room: int) -> Parts:
+    """Parts whose sweep claims at most `room`, for so short that they can be claimed again soon."""
+    seconds = 0.1
     return build(
         Settings(
             _env_file=None,
@@ -102,8 +104,8 @@ def _parts(on: Ground, database: str) -> Parts:
             tesla_client_id=CLIENT_ID,
             tesla_client_secret=CLIENT_SECRET,
             tesla_token_url=on.token_url,
-            refresh_rate=10_000,
-            sweep_seconds=0.1,
+            refresh_rate=room / (2 * seconds),
+            sweep_seconds=seconds,
         )
     )
 
