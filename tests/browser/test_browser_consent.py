@@ -143,7 +143,7 @@ def test_without_scripts(visit: Callable[..., Visitor]) -> None:
     visitor.sign_in("Ohm Lindqvist")
     expect(page.locator("svg.strip[role=img]")).to_be_visible()
     expect(page.get_by_text("Asking Tesla")).to_be_hidden()
-    assert page.locator("dl time").first.inner_text().endswith(" UTC")
+    assert page.locator("dl time[data-form=clock]").first.inner_text().endswith(" UTC")
     page.get_by_role("button", name="Refresh now").click()
     expect(page.get_by_role("status")).to_have_text("Refreshed just now.")
     page.get_by_role("link", name="Ask Tesla for your cars").click()
