@@ -56,8 +56,8 @@ def programs(settings: Settings, *, valkey: list[str] | None) -> list[Program]:
             command=[*celery, "worker", "--hostname", f"{WORKER}@%h", "--loglevel", level],
             stop_seconds=7,
         ),
-        Program(name="beat", command=[*celery, "beat", "--loglevel", level], stop_seconds=3),
-        Program(name="flower", command=[*celery, "flower"], stop_seconds=3),
+        Program(name="beat", command=[*celery, "beat", "--loglevel", level], stop_seconds=6),
+        Program(name="flower", command=[*celery, "flower"], stop_seconds=6),
     ]
     if valkey is not None:
         found.append(Program(name="valkey", command=valkey, stop_seconds=2, group=GROUND))
