@@ -140,7 +140,7 @@ class Counts:
         pipe.set(f"{_PROCESSES}:{key}", json.dumps(here), ex=_FORGOTTEN)
         try:
             pipe.execute()
-        except RedisError:
+        except (RedisError, OSError, ValueError):  # the last two when its connection is closed under it
             for field, amount in added.items():
                 name, _, label = field.partition("|")
                 self.add(name, label, amount)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -92,9 +93,21 @@ def test_refresh_and_disconnect(line: Line) -> None:
     line.run("owners", "refresh", "nobody", code=Exit.NOT_FOUND)
 
 
+def test_who_is_slow_to_start_gets_the_result_of_who_was_quicker(line: Line) -> None:
+    owner = line.connect(tokens=line.sign_in("Slow To Start"))
+    slow = line.start("owners", "refresh", owner)
+    slow.send_signal(signal.SIGSTOP)
+    assert "generation 1" in line.run("owners", "refresh", owner).stdout
+    slow.send_signal(signal.SIGCONT)
+    out, err = slow.communicate(timeout=60)
+    assert (slow.returncode, out) == (0, "Refreshed by another process just now: generation 1.\n"), err
+
+
 def test_the_exit_code_says_whose_turn_it_is(line: Line) -> None:
     assert line.tesla is not None
-    owner = line.connect(tokens=line.sign_in("Unlucky"), expires_in=1)
+    owner = line.connect(tokens=line.sign_in("Unlucky"), expires_in=60)
+    with line.database.write() as connection:
+        connection.execute(update(grants).values(refreshed_at=now(-60), access_expires_at=now(-1)))
     line.tesla.fault("down_503", count=10)
     assert "Tesla" in line.run("token", owner, code=Exit.LATER).stderr
     line.tesla.http.delete(f"{line.tesla.url}/faults", timeout=10)
