@@ -86,6 +86,9 @@ class Running:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start it (again); what it prints is added to `output`."""
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # Tests that were started in the background ignore the interrupt, and so would all they start.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 self.command,
