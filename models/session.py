@@ -111,6 +111,11 @@ class Database:
         with self.engine.connect() as connection:
             yield connection
 
+    @property
+    def changes_join(self) -> bool:
+        """Whether one statement may change several tables."""
+        return self.engine.dialect.name == "postgresql"
+
     def write_once(self) -> AbstractContextManager[Connection]:
         """A connection for a single statement that is committed when it ends: on PostgreSQL without a round
         trip for BEGIN and one for COMMIT."""

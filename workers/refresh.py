@@ -387,10 +387,9 @@ class Refresher:
         if isinstance(answer, SignIn):
             generation = answer.store(self._database, self._keyring)
             return Settled.DROPPED if generation is None else Settled.STORED
-        with self._database.write() as connection:
-            settled = settle(
-                connection, self._keyring, answer, due_after=self._pacing.due_after(answer.expires_in)
-            )
+        settled = settle(
+            self._database, self._keyring, answer, due_after=self._pacing.due_after(answer.expires_in)
+        )
         self._count(answer, settled)
         return settled
 

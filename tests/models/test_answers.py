@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import event
 
 from models import attempts, consent
 from models.answers import Answer, Settled
@@ -27,6 +28,17 @@ def test_an_answer_is_the_next_generation(table: Table) -> None:
     assert (grant.access_expires_at - attempt.started_at).total_seconds() == 60
     assert (grant.refresh_at - attempt.started_at).total_seconds() == 45
     assert table.current() == "refresh-1"
+    assert table.kinds() == ["connected", "refreshed"]
+
+
+def test_storing_an_answer_is_one_trip_to_postgresql(table: Table) -> None:
+    table.connect()
+    answer = table.answer(table.attempt(), "refresh-1")
+    said: list[str] = []
+    event.listen(table.database.engine, "before_cursor_execute", lambda *given: said.append(given[2]))
+    assert table.settle(answer) is Settled.STORED
+    # SQLite has no trips, and no statement that changes two tables: BEGIN, UPDATE, INSERT.
+    assert len(said) == (1 if table.database.changes_join else 3), said
     assert table.kinds() == ["connected", "refreshed"]
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from models.answers import Answer, Settled
     from models.attempts import Attempt
     from models.crypto import Keyring
+    from models.session import Database
 
 PARTS = ("fence", "write", "escrow", "spares", "lock", "word")
 
@@ -60,17 +61,18 @@ _any_stale = _started(_is_stale)
 _any_stale_after = _started(_is_stale, grants.c.attempt_number == bindparam("after"))
 
 
-def _overwrite(connection: Connection, keyring: Keyring, answer: Answer, *, due_after: float) -> Settled:
-    generation = connection.execute(
-        select(grants.c.generation).where(grants.c.owner == answer.owner)
-    ).scalar_one_or_none()
+def _overwrite(database: Database, keyring: Keyring, answer: Answer, *, due_after: float) -> Settled:
     anybody = update(grants).where(
         grants.c.owner == bindparam("of_owner"), grants.c.consent_id == bindparam("of_consent")
     )
-    if generation is not None and models.answers._store(
-        connection, keyring, answer, generation, due_after, anybody
-    ):
-        return models.answers.Settled.STORED
+    with database.write() as connection:
+        generation = connection.execute(
+            select(grants.c.generation).where(grants.c.owner == answer.owner)
+        ).scalar_one_or_none()
+        if generation is not None and models.answers._store(
+            connection, keyring, answer, generation, due_after, anybody
+        ):
+            return models.answers.Settled.STORED
     return models.answers.Settled.DROPPED
 
 
@@ -109,9 +111,10 @@ def _end_consent_written_late(connection: Connection, keyring: Keyring, attempt:
     return _end_consent(connection, keyring, attempt, **kw)
 
 
-def _settle_written_late(connection: Connection, keyring: Keyring, answer: Answer, **kw: Any) -> Settled:
-    _write_late(connection, answer.owner, answer.attempt_id, answer.attempt_number)
-    return _settle(connection, keyring, answer, **kw)
+def _settle_written_late(database: Database, keyring: Keyring, answer: Answer, **kw: Any) -> Settled:
+    with database.write() as connection:
+        _write_late(connection, answer.owner, answer.attempt_id, answer.attempt_number)
+    return _settle(database, keyring, answer, **kw)
 
 
 # --- the lock: everybody gets it -------------------------------------------------------------------------
