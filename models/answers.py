@@ -235,15 +235,19 @@ _STORED = (
     .returning(grants.c.owner, grants.c.generation, grants.c.access_expires_at)
     .cte("stored")
 )
-_STORE_AT_ONCE = events.insert().from_select(
-    ["at", "kind", "owner", "generation", "access_expires_at", "correlation_id", "late"],
-    select(
-        now(),
-        literal(Kind.REFRESHED.value),
-        *_STORED.c,
-        bindparam("correlation_id", type_=events.c.correlation_id.type),
-        bindparam("late", type_=events.c.late.type),
-    ),
+_STORE_AT_ONCE = (
+    events.insert()
+    .from_select(
+        ["at", "kind", "owner", "generation", "access_expires_at", "correlation_id", "late"],
+        select(
+            now(),
+            literal(Kind.REFRESHED.value),
+            *_STORED.c,
+            bindparam("correlation_id", type_=events.c.correlation_id.type),
+            bindparam("late", type_=events.c.late.type),
+        ),
+    )
+    .execution_options(preserve_rowcount=True)
 )
 
 
