@@ -28,6 +28,12 @@ def test_all_of_our_containers_have_the_same_settings() -> None:
     assert all(service["environment"] == OURS["web"]["environment"] for service in OURS.values())
 
 
+def test_compose_1_29_knows_every_section() -> None:
+    # Its `configs` and `secrets` are files only; a word of the newer kind, and it refuses the whole file.
+    assert {name for name in COMPOSE if not name.startswith("x-")} == {"services", "volumes"}
+    assert not any({"configs", "secrets"} & set(service) for service in SERVICES.values())
+
+
 def test_no_password_has_a_default() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     for name in ("POSTGRES_PASSWORD", "ENCRYPTION_KEYS", "SECRET_KEY", "OPERATOR_PASSWORD"):
