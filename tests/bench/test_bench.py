@@ -11,6 +11,7 @@ from bench.__main__ import BENCHES
 from settings import ROOT
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", BENCHES)
 def test_it_runs(name: str) -> None:
     ran = subprocess.run(
@@ -19,7 +20,8 @@ def test_it_runs(name: str) -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=220,
     )
     assert ran.returncode == 0, ran.stderr
     assert "\n| --- |" in ran.stdout
+    assert "nan" not in ran.stdout, ran.stdout
