@@ -9,7 +9,7 @@ from importlib import import_module
 
 from bench.results import Size, write
 
-BENCHES = ("refresh", "sweep", "token_api", "console", "monday", "million")
+BENCHES = ("refresh", "sweep", "web", "rest", "console", "monday", "million")
 """Modules of this package, each with a `run` that returns its part of the results as Markdown."""
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from web.app import create_app
+from web.session import start_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 CONSTANT = "/constant"
+SIGN_IN = "/signed-in/"
+"""And an owner's id: signs that owner in, without Tesla."""
 
 _constant = Flask(__name__)
 
@@ -25,6 +28,13 @@ def constant() -> dict[str, str]:
 
 
 _product = create_app()
+
+
+@_product.get(f"{SIGN_IN}<owner>")
+def signed_in(owner: str) -> str:
+    """A browser's session."""
+    start_session(owner)
+    return ""
 
 
 def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

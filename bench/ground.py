@@ -228,6 +228,14 @@ def certificate(folder: Path) -> Path:
     return path
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def until(what: str, true: Callable[[], bool], seconds: float = 60) -> None:
     """Waits for it. Raises TimeoutError, which says what did not come."""
     end = time.monotonic() + seconds

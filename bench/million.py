@@ -5,7 +5,6 @@ Owners fall due as in life, which makes 46 a second.
 
 from __future__ import annotations
 
-import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import requests
 
 from bench import cpu
 from bench.fill import Spread, fill
-from bench.ground import Ground, ground, until
+from bench.ground import Ground, free_port, ground, until
 from bench.results import table
 from models.crypto import Keyring
 from workers.lanes import all_lanes
@@ -151,10 +150,3 @@ class _CPU:
 def _number(connection: psycopg.Connection[Any], query: str) -> int:
     row = connection.execute(query.encode()).fetchone()
     return int(row[0] or 0) if row else 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
