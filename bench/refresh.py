@@ -45,9 +45,9 @@ def run(size: Size, say: Callable[[str], None]) -> str:
     ours, nothing, by_the_book, least, quiet = (found[name] for name in ways)
     safe, book_safe = found["evergrant over TLS"], found["book over TLS"]
     price = (
-        f"With `worker_send_task_events` off it is {quiet:.2f} ms: the difference is what the worker and Redis "
-        "pay for the events that Flower shows, where three rounds can tell it from noise. What Flower itself "
-        "uses is in the ten minutes with a million owners."
+        f"With `worker_send_task_events` off it is {quiet:.2f} ms: the difference is what the worker and "
+        "Redis pay for the events that Flower shows, where three rounds can tell it from noise. What Flower "
+        "itself uses is in the ten minutes with a million owners."
     )
     return "\n\n".join(
         (
