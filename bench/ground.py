@@ -18,6 +18,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 
 import psycopg
 from cryptography import x509
@@ -85,7 +86,7 @@ class Ground:
     def environment(self, database: str, **more: object) -> dict[str, str]:
         """What the product's processes find in their environment."""
         return {
-            **{name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ},
+            **bare(),
             "DATABASE_URL": database,
             "REDIS_URL": self.redis_url,
             "ENCRYPTION_KEYS": self.keys,
@@ -228,12 +229,26 @@ def certificate(folder: Path) -> Path:
     return path
 
 
+def bare() -> dict[str, str]:
+    """An environment in which no setting is set."""
+    return {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
+
+
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def answers(port: int, path: str) -> bool:
+    """Whether a server of this machine answers there, and well."""
+    try:
+        with urlopen(f"http://localhost:{port}{path}", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def until(what: str, true: Callable[[], bool], seconds: float = 60) -> None:

@@ -5,7 +5,6 @@ What they hold after many refreshes is in `bench.million`.
 
 from __future__ import annotations
 
-import os
 import signal
 import statistics
 import subprocess
@@ -14,10 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.request import urlopen
 
 from bench import cpu
-from bench.ground import free_port, until
+from bench.ground import answers, bare, free_port, until
 from bench.results import table
 from settings import ROOT
 
@@ -64,7 +62,7 @@ def _start(home: Path, say: Callable[[str], None]) -> tuple[subprocess.Popen[byt
     """A whole product, and the seconds until its sign-in page answered."""
     web = free_port()
     environment = {
-        **{name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ},
+        **bare(),
         "EVERGRANT_HOME": str(home),
         "WEB_PORT": str(web),
         "FLOWER_PORT": str(free_port()),
@@ -78,20 +76,11 @@ def _start(home: Path, say: Callable[[str], None]) -> tuple[subprocess.Popen[byt
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
-
-    until("the sign-in page answers", lambda: _answers(web, "/"))
+    until("the sign-in page answers", lambda: answers(web, "/"))
     seconds = time.monotonic() - began
     say(f"started in {seconds:.1f} s")
-    until("Evergrant is ready", lambda: _answers(web, "/readyz"))
+    until("Evergrant is ready", lambda: answers(web, "/readyz"))
     return process, seconds
-
-
-def _answers(port: int, path: str) -> bool:
-    try:
-        with urlopen(f"http://localhost:{port}{path}", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 from bench import cpu
 from bench.constant import CONSTANT, SIGN_IN
 from bench.fill import Spread, fill, owner
-from bench.ground import ground, until
+from bench.ground import answers, free_port, ground, until
 from bench.results import table
 from models import api_keys
 from models.api_keys import Scope
@@ -122,19 +122,11 @@ def _signed_in(port: int, owner: str) -> str:
 
 def _serve(on: Ground, database: str) -> tuple[int, int]:
     """The process id and the port of a gunicorn."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
+    port = free_port()
     words = ["-m", "gunicorn", "--config", "python:evergrant.serving", "bench.constant:app"]
     process = on.start("web", words, on.environment(database, web_port=port))
 
-    def answers() -> bool:
-        try:
-            with urlopen(f"http://127.0.0.1:{port}{CONSTANT}", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    until("gunicorn answers", answers)
+    until("gunicorn answers", lambda: answers(port, CONSTANT))
     return process.pid, port
 
 

@@ -213,9 +213,8 @@ def refresh(owner: str, wait: float, as_json: bool) -> None:
 
     grant = _read(owner)
     if (grant.read_at - grant.refreshed_at).total_seconds() < _running_for():
-        outcome = Outcome(
-            Result.FRESH, grant
-        )  # it was asked for before that, and has only been slow to start
+        # It was asked for before that, and has only been slow to start.
+        outcome = Outcome(Result.FRESH, grant)
     else:
         with usable_database():
             outcome = parts().refresher.refresh(owner, stale=grant.generation, wait=wait)

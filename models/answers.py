@@ -112,11 +112,11 @@ def settle(database: Database, keyring: Keyring, answer: Answer, *, due_after: f
     The answer to the latest attempt is the grant's current generation, whoever brings it and whenever;
     any other is a spare. `due_after` is in seconds since the attempt started. Raises SQLAlchemy's errors.
     """
-    usual = answer.access_token is not None and not answer.from_spare
-    if usual and database.changes_join and _store_at_once(database, keyring, answer, due_after):
+    at_once = database.changes_join and answer.access_token is not None and not answer.from_spare
+    if at_once and _store_at_once(database, keyring, answer, due_after):
         return Settled.STORED
     with database.write() as connection:
-        if _store(connection, keyring, answer, answer.generation, due_after, _AT_THE_FENCE):
+        if not at_once and _store(connection, keyring, answer, answer.generation, due_after, _AT_THE_FENCE):
             return Settled.STORED
         return _settle_late(connection, keyring, answer, due_after)
 
@@ -132,28 +132,40 @@ _AT_THE_FENCE = _LATE.where(
 )
 
 
+_ALIVE: dict[str, Any] = {"state": State.ALIVE.value, "reason": None, "claimed_until": None}
+_WELL: dict[str, Any] = {"retry_at": None, "failures": 0, "last_error": None, "last_error_at": None}
+"""What a row holds once any answer, and once a whole one is stored."""
+
+
+def _place(answer: Answer, generation: int) -> dict[str, Any]:
+    """Which row it is, as the statements above ask."""
+    return {
+        "of_owner": answer.owner,
+        "of_generation": generation,
+        "of_consent": answer.consent_id,
+        "of_attempt": answer.attempt_id,
+    }
+
+
 def _tokens(keyring: Keyring, answer: Answer, generation: int) -> dict[str, Any]:
-    """What every answer changes of the row."""
+    """What every answer brings to the row."""
 
     def sealed(column: str, plaintext: str) -> bytes:
         return keyring.seal(plaintext, owner=answer.owner, column=column, generation=generation + 1)
 
     rotated = answer.refresh_token != answer.presented
     return {
-        "state": State.ALIVE.value,
-        "reason": None,
         "generation": generation + 1,
         "refresh_token": sealed("refresh_token", answer.refresh_token),
         "previous_refresh_token": sealed("previous_refresh_token", answer.presented) if rotated else None,
         "previous_until": answer.started_at + timedelta(seconds=PREVIOUS_LIFE) if rotated else None,
         "previous_attempt": answer.presented_attempt if rotated else None,
-        "claimed_until": None,
         "token_attempt": answer.attempt_number,
     }
 
 
 def _access(keyring: Keyring, answer: Answer, generation: int, access_token: str) -> dict[str, Any]:
-    """What a whole answer changes besides. Times are counted from the start of the attempt: never later than
+    """What a whole answer brings besides. Times are counted from the start of the attempt: never later than
     Tesla counts."""
     return {
         "access_token": keyring.seal(
@@ -161,10 +173,6 @@ def _access(keyring: Keyring, answer: Answer, generation: int, access_token: str
         ),
         "refreshed_at": answer.started_at,
         "access_expires_at": answer.started_at + timedelta(seconds=answer.expires_in),
-        "retry_at": None,
-        "failures": 0,
-        "last_error": None,
-        "last_error_at": None,
     }
 
 
@@ -178,9 +186,9 @@ def _store(
     *,
     ends_attempt: bool = True,
 ) -> bool:
-    values = _tokens(keyring, answer, generation)
+    values = _ALIVE | _tokens(keyring, answer, generation)
     if answer.access_token is not None:
-        values |= _access(keyring, answer, generation, answer.access_token)
+        values |= _WELL | _access(keyring, answer, generation, answer.access_token)
         values["due_at"] = answer.started_at + timedelta(seconds=due_after)
     else:
         # The access token held stays, moved to the new generation, and the grant is due at once.
@@ -195,12 +203,7 @@ def _store(
         values |= NO_ATTEMPT
     if answer.scopes is not None:
         values["scopes"] = answer.scopes
-    values |= {
-        "of_owner": answer.owner,
-        "of_generation": generation,
-        "of_consent": answer.consent_id,
-        "of_attempt": answer.attempt_id,
-    }
+    values |= _place(answer, generation)
     if connection.execute(statement, values).rowcount == 0:
         return False
     if answer.from_spare:
@@ -226,11 +229,10 @@ _GIVEN = {name: bindparam(f"new_{name}", type_=grants.c[name].type) for name in 
 _STORED = (
     _AT_THE_FENCE.values(
         **_GIVEN,
+        **_ALIVE,
+        **_WELL,
         **NO_ATTEMPT,
-        state=State.ALIVE.value,
         scopes=func.coalesce(bindparam("new_scopes", type_=Text()), grants.c.scopes),
-        failures=0,
-        **dict.fromkeys(("reason", "claimed_until", "retry_at", "last_error", "last_error_at")),
     )
     .returning(grants.c.owner, grants.c.generation, grants.c.access_expires_at)
     .cte("stored")
@@ -261,13 +263,10 @@ def _store_at_once(database: Database, keyring: Keyring, answer: Answer, due_aft
         stored = connection.execute(
             _STORE_AT_ONCE,
             {
-                **{f"new_{name}": new[name] for name in _GIVEN},
+                **{f"new_{name}": value for name, value in new.items()},
                 "new_scopes": answer.scopes,
                 "due_at": answer.started_at + timedelta(seconds=due_after),
-                "of_owner": answer.owner,
-                "of_generation": answer.generation,
-                "of_consent": answer.consent_id,
-                "of_attempt": answer.attempt_id,
+                **_place(answer, answer.generation),
                 "correlation_id": answer.attempt_id,
                 "late": answer.late,
             },

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.processes
 
-LIMIT = 15
-"""Seconds: the ten that a stop may take, and some for a machine that runs other tests meanwhile."""
+LIMIT = 10
 MAKE = [
     *("make", "up", f"BIN={Path(sys.executable).parent}"),
     # The environment that runs the tests is there already; make is not to install another one.
